@@ -1,0 +1,1 @@
+"""Sparse captures of real crashed machines; see README.md."""

@@ -1,0 +1,224 @@
+"""Which mode an image is in: evidence in, mode and reasons out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from vmcorefs.errors import ImageError, UsageError
+from vmcorefs.image.file import ImageFile
+from vmcorefs.oldmem.kdump import kdump_memory
+from vmcorefs.oldmem.mapping import OldMemory
+from vmcorefs.oldmem.plain import plain_memory
+from vmcorefs.oldmem.zfcpdump import zfcpdump_memory
+from vmcorefs.quantities import PAGE_SIZE, human_size
+from vmcorefs.s390 import Absent, Scan
+from vmcorefs.s390.elfcorebuf import find_finished_headers
+from vmcorefs.s390.lowcore import OS_INFO, read_absolute_lowcore
+from vmcorefs.s390.os_info import MAGIC, OsInfo, read_os_info
+from vmcorefs.s390.parmarea import Crashkernel, has_kernel_image, read_crashkernel
+from vmcorefs.s390.vmcoreinfo import Vmcoreinfo, read_vmcoreinfo_note
+
+MODES = ("auto", "kdump", "zfcpdump", "plain")
+_ZFCPDUMP_HEADER_LIMIT = 512 << 20  # a zfcpdump kernel's own memory is the HSA size, 32 MiB to 512 MiB
+_SCAN_LIMITS = (0, 256 << 20, 2 << 30, 1 << 64)
+
+
+@dataclass(frozen=True)
+class Mode:
+    """The mode, how it was chosen, and the map that follows from it.
+
+    *origin*: "option", "image"; *reason*: the evidence in words; *dump_kernel_limit*: raw [0, limit) is the dump kernel's
+    memory (S, hsa_size, or 0); *warning*: what is doubtful about the choice.
+    """
+
+    name: str
+    origin: str
+    reason: str
+    memory: OldMemory = field(repr=False)
+    crashkernel: Crashkernel | None = None
+    hsa_size: int = 0
+    dump_kernel_limit: int = 0
+    warning: str | None = None
+
+
+def raw_scan(image: ImageFile) -> Scan:
+    """The image as s390/ wants to search it."""
+    def scan(start: int, end: int, overlap: int) -> Iterator[tuple[int, bytes]]:
+        return image.scan(start, end, overlap=overlap)
+    return scan
+
+
+def raw_read(image: ImageFile, offset: int, size: int) -> bytes:
+    """The image as it is, by offset."""
+    return image.pread(size, offset)
+
+
+def choose_mode(image: ImageFile, wanted: str, oldmem: tuple[int, int] | None, hsa: ImageFile | None,
+                hsa_size: int | None) -> Mode:
+    """The mode of *image* under the given options. Raises UsageError or ImageError with what to do."""
+    if wanted not in MODES:
+        raise UsageError(f"unknown mode {wanted!r}; one of {', '.join(MODES)}")
+    if oldmem is not None and (hsa is not None or wanted in ("zfcpdump", "plain")):
+        other = "an HSA file" if hsa is not None else f"mode {wanted}"
+        raise UsageError(f"--oldmem belongs to kdump mode and cannot be combined with {other}; leave one of them out")
+    if hsa is not None and wanted in ("kdump", "plain"):
+        raise UsageError(f"--hsa belongs to zfcpdump mode and cannot be combined with mode {wanted}; leave one of them out")
+    if hsa_size is not None and hsa is None:
+        raise UsageError("--hsa-size says how much of the HSA file counts; give the file with --hsa")
+    if wanted == "zfcpdump" and hsa is None:
+        raise UsageError(f"{image.name}: zfcpdump mode needs the HSA image, the first bytes of the crashed system's memory; "
+                         "give it with --hsa FILE")
+    if hsa is not None:
+        return _zfcpdump(image, hsa, hsa_size, "option")
+    if oldmem is not None:
+        return _given_oldmem(image, Crashkernel(*oldmem))
+    if wanted == "plain":
+        return _plain(image, "option", "asked for")
+    found = _find_swap(image)
+    if found is not None:
+        return found
+    if wanted == "kdump":
+        raise UsageError(f"{image.name}: no B and S (base and size of the crashkernel area) are to be found in the image; "
+                         "give them with --oldmem B:S")
+    _refuse_zfcpdump_without_hsa(image)
+    return _plain(image, "image", "nothing shows that a dump kernel ran in this memory")
+
+
+def _plain(image: ImageFile, origin: str, reason: str) -> Mode:
+    return Mode("plain", origin, reason, plain_memory(image))
+
+
+def _zfcpdump(image: ImageFile, hsa: ImageFile, hsa_size: int | None, origin: str) -> Mode:
+    if hsa.size == 0:
+        raise ImageError(f"{hsa.name}: the HSA image is empty; take it again from /sys/kernel/debug/zcore or the dump device")
+    if hsa_size is not None and hsa_size > hsa.size:
+        raise UsageError(f"{hsa.name}: --hsa-size {hsa_size:#x} is larger than the file, which has {hsa.size:#x} bytes")
+    size = hsa.size if hsa_size is None else hsa_size
+    if size == 0 or size % PAGE_SIZE:
+        raise ImageError(f"{hsa.name}: the HSA size {size:#x} is no multiple of 4096; "
+                         "the file is cut or not an HSA image, or give the right size with --hsa-size")
+    if size > image.size:
+        raise ImageError(f"{hsa.name}: the HSA image ({size:#x} bytes) is longer than the memory image {image.name} "
+                         f"({image.size:#x} bytes); check which file is which")
+    area = read_crashkernel(lambda a, n: raw_read(image, a, n))
+    warning = None
+    if not isinstance(area, Absent) and area.sane() and area.end <= image.size:
+        warning = (f"the image's parameter area says that a kdump kernel ran in it ({area}), the HSA image given says zfcpdump; "
+                   "leave --hsa out if it is a kdump image")
+    return Mode("zfcpdump", origin, f"an HSA image of {human_size(size)} was given", zfcpdump_memory(image, hsa, size),
+                hsa_size=size, dump_kernel_limit=size, warning=warning)
+
+
+def _kdump(image: ImageFile, area: Crashkernel, origin: str, reason: str, warning: str | None = None) -> Mode:
+    return Mode("kdump", origin, reason, kdump_memory(image, area), crashkernel=area, dump_kernel_limit=area.size,
+                warning=warning)
+
+
+def _given_oldmem(image: ImageFile, area: Crashkernel) -> Mode:
+    wrong = area.why_not()
+    if wrong is not None:
+        raise UsageError(f"--oldmem: {wrong}")
+    if area.end > image.size:
+        raise UsageError(f"--oldmem: [{area.base:#x}, {area.end:#x}) leaves the image {image.name}, "
+                         f"which ends at {image.size:#x}")
+    found = read_crashkernel(lambda a, n: raw_read(image, a, n))
+    warning = None
+    if not isinstance(found, Absent) and found.sane() and found != area:
+        warning = f"--oldmem says {area}, but the dump kernel's parameter area at {0x10418:#x} says {found}"
+    return _kdump(image, area, "option", f"{area} were given", warning)
+
+
+def _old_os_info(image: ImageFile, area: Crashkernel) -> OsInfo | Absent:
+    memory = kdump_memory(image, area)
+    lowcore = read_absolute_lowcore(memory.read)
+    return lowcore if isinstance(lowcore, Absent) else read_os_info(memory.read, lowcore.os_info)
+
+
+def _find_swap(image: ImageFile) -> Mode | None:
+    """kdump mode by the image's own evidence: the parameter area, confirmed by the crashed system's os_info."""
+    def read(address: int, size: int) -> bytes:
+        return raw_read(image, address, size)
+
+    area = read_crashkernel(read)
+    kernel_image = has_kernel_image(read)
+    if not isinstance(area, Absent) and area.sane():
+        if area.end > image.size:
+            if not kernel_image:
+                return None
+            raise ImageError(f"{image.name}: the image is cut off: it ends at {image.size:#x}, but the crashed system's memory "
+                             f"up to {area.end:#x} is needed ({area} in the dump kernel's parameter area at 0x10418); "
+                             "take the image again")
+        info = _old_os_info(image, area)
+        if isinstance(info, OsInfo) and info.crashkernel == area:
+            return _kdump(image, area, "image", f"the dump kernel's parameter area and the crashed system's os_info agree on {area}")
+        if isinstance(info, OsInfo) and kernel_image:
+            return _kdump(image, area, "image", f"the dump kernel's parameter area says {area}",
+                          f"the crashed system's os_info says {info.crashkernel}, the dump kernel's parameter area {area}; "
+                          "the latter was used")
+        if kernel_image:
+            return _kdump(image, area, "image", f"the dump kernel's parameter area says {area}")
+    if kernel_image and isinstance(area, Absent):
+        return None  # an intact parameter area of a kernel that is no kdump kernel
+    return _swap_by_os_info(image)
+
+
+def _swap_by_os_info(image: ImageFile) -> Mode | None:
+    """The parameter area is lost: B and S from an os_info page, if the swap they describe leads to a valid os_info."""
+    tried: set[Crashkernel] = set()
+    for start, end in zip(_SCAN_LIMITS, _SCAN_LIMITS[1:], strict=False):
+        for offset, data in image.scan(start, min(end, image.size), overlap=PAGE_SIZE - 1):
+            at = data.find(MAGIC)
+            while at >= 0:
+                if (offset + at) % PAGE_SIZE == 0 and at + 32 <= len(data):
+                    area = Crashkernel(int.from_bytes(data[at + 16:at + 24], "big"), int.from_bytes(data[at + 24:at + 32], "big"))
+                    if area not in tried and area.sane() and area.end <= image.size:
+                        tried.add(area)
+                        info = _old_os_info(image, area)
+                        if isinstance(info, OsInfo) and info.crashkernel == area:
+                            return _kdump(image, area, "image",
+                                          f"the crashed system's os_info, found at {info.address:#x}, says {area}",
+                                          "the dump kernel's parameter area at 0x10400 is damaged; "
+                                          f"{area} were taken from the crashed system's os_info")
+                at = data.find(MAGIC, at + 1)
+    return None
+
+
+def _refuse_zfcpdump_without_hsa(image: ImageFile) -> None:
+    """Raise ImageError if low memory holds a dump kernel's finished header over all of this memory, none of it cut out."""
+    def read(address: int, size: int) -> bytes:
+        return raw_read(image, address, size)
+
+    for header in find_finished_headers(read, raw_scan(image), min(_ZFCPDUMP_HEADER_LIMIT, image.size)):
+        if header.ranges[0].start == 0 and header.ranges[-1].end == image.size:
+            raise ImageError(f"{image.name}: this looks like the memory of a zfcpdump system (a dump kernel's header is at "
+                             f"{header.offset:#x}), whose first bytes are in the HSA image; give that file with --hsa FILE, "
+                             "or --mode plain if no dump kernel ran")
+
+
+def linux_evidence(image: ImageFile, mode: Mode) -> str | None:
+    """A sign that the memory is that of an s390x Linux system, in words; None where there is none at all."""
+    def raw(address: int, size: int) -> bytes:
+        return raw_read(image, address, size)
+
+    for read, who in ((mode.memory.read, "crashed system"), (raw, "image")):
+        lowcore = read_absolute_lowcore(read)
+        if isinstance(lowcore, Absent):
+            continue
+        if isinstance(read_os_info(read, lowcore.os_info), OsInfo):
+            return f"os_info of the {who}"
+        if isinstance(read_vmcoreinfo_note(read, lowcore.vmcore_info), Vmcoreinfo):
+            return f"VMCOREINFO of the {who}"
+        if lowcore.new_psws_valid:
+            return f"lowcore of the {who}"
+    return None
+
+
+def not_linux(image: ImageFile, mode: Mode) -> ImageError:
+    """The refusal of an image without any evidence."""
+    where = f"{image.name}" if not mode.hsa_size else f"{image.name} with this HSA image"
+    return ImageError(f"{where}: not the memory of an s390x Linux system: neither os_info (pointer at {OS_INFO:#x}), VMCOREINFO "
+                      "(pointer at 0xe0c) nor a lowcore (new PSWs at 0x1a0) is in it; check that the file is a raw memory image "
+                      "that begins at absolute address 0")
+
+

@@ -1,0 +1,189 @@
+"""Which CPUs the crashed system had, with which registers, in the order of the kernel's notes.
+
+Sources, best first: the dump kernel's list of save areas; lowcore_ptr; a scan for prefix pages.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from vmcorefs.errors import OldmemReadError
+from vmcorefs.s390 import Absent, Read, Scan
+from vmcorefs.s390.kallsyms import find_symbol
+from vmcorefs.s390.lowcore import (
+    CPU_NR,
+    CURRENT_TASK,
+    PCPU,
+    PREFIX_LIMIT,
+    PREFIXREG,
+    RESTART_PSW,
+    SIZE,
+    is_prefix,
+    read_status,
+    read_vector_registers,
+)
+from vmcorefs.s390.save_area import SaveArea, from_status
+from vmcorefs.s390.vmcoreinfo import Vmcoreinfo
+
+LOWCORE_PTR_LIMIT = 4096
+_LOGICAL_LIMIT = 512  # NR_CPUS of s390 at most
+
+# struct pcpu (smp.c): u16 address; 6.12: per CPU, lowcore.pcpu points to it; 6.1: an array pcpu_devices by logical number
+_PCPU_ADDRESS_6_12 = 0x22
+_PCPU_SIZE_6_1 = 0x18
+_PCPU_ADDRESS_6_1 = 0x12
+_CPU_FLAGS_LIMIT = 0x1000  # before 6.12 the pointer's place holds cpu_flags, a few low bits
+
+
+@dataclass(frozen=True)
+class Cpu:
+    """One CPU of the crashed system. *logical* and *address* are None where they are not known."""
+
+    save_area: SaveArea
+    origin: str
+    logical: int | None = None
+    address: int | None = None
+
+
+@dataclass(frozen=True)
+class Cpus:
+    """The CPUs with notes, in order, as they were found; *origin*: "save area list", "lowcore_ptr", "prefix scan" or "none".
+
+    *left_out*: reasons for CPUs whose registers nobody stored; *order_assumed*: why the order may not be the kernel's, or
+    None; *vector_reason*: why the vector registers are not known for all of them, or None.
+    """
+
+    cpus: tuple[Cpu, ...]
+    origin: str
+    left_out: tuple[str, ...] = ()
+    order_assumed: str | None = None
+    vector_reason: str | None = None
+    list_absent: str | None = None
+
+
+@dataclass(frozen=True)
+class _Lowcore:
+    prefix: int
+    logical: int | None
+
+
+def from_list(areas: Sequence[SaveArea]) -> Cpus:
+    """From the dump kernel's list; elements with prefix 0 have no note and no number (get_cpu_cnt, notes_init)."""
+    return Cpus(tuple(Cpu(a, "save area list") for a in areas if a.prefix_address), "save area list")
+
+
+def boot_only(boot_status: bytes, vmcoreinfo: Vmcoreinfo | None, read: Read) -> Cpus:
+    """zfcpdump without the dump kernel's list: firmware stored the boot CPU's status, nobody stored the others' in oldmem,
+    and the boot CPU's vector registers were only in the dump kernel's memory.
+    """
+    boot = from_status(boot_status)
+    others = [c for c in _by_lowcore_ptr(read, vmcoreinfo) if c.prefix != boot.prefix_address]
+    left_out = tuple(f"the registers of the CPU with prefix {c.prefix:#x} were only in the dump kernel's memory" for c in others)
+    if not boot.prefix_address:
+        return Cpus((), "none", left_out)
+    return Cpus((Cpu(boot, "HSA"),), "HSA", left_out,
+                vector_reason="the boot CPU's vector registers were only in the dump kernel's memory")
+
+
+def from_lowcores(read: Read, scan: Scan, boot_status: bytes | None, vmcoreinfo: Vmcoreinfo | None,
+                  skip: tuple[int, int] | None) -> Cpus:
+    """From the crashed system's own memory: lowcore_ptr, else a scan for prefix pages.
+
+    *boot_status*: the boot CPU's architected save area at absolute 0x1200 (kdump: __do_machine_kdump put it there), None
+    where nobody stored one. *scan* sees oldmem by absolute address; *skip* is [B, B+S), which is no part of it.
+    """
+    boot = from_status(boot_status) if boot_status is not None else None
+    boot_prefix = boot.prefix_address if boot else 0
+    origin, lowcores = "lowcore_ptr", _by_lowcore_ptr(read, vmcoreinfo)
+    if not lowcores:
+        origin, lowcores = "prefix scan", _by_prefix_scan(read, scan, skip)
+    addresses = _cpu_addresses(read, vmcoreinfo, lowcores)
+    ordered = sorted(lowcores, key=lambda c: (
+        c.prefix != boot_prefix, c.logical if isinstance(addresses, Absent) else addresses[c.prefix]))
+    cpus: list[Cpu] = []
+    left_out: list[str] = []
+    vector_reason: str | None = None
+    if boot is not None and is_prefix(boot_prefix) and all(c.prefix != boot_prefix for c in lowcores):
+        ordered.insert(0, _Lowcore(boot_prefix, None))
+    for lowcore in ordered:
+        status: bytes | Absent
+        if boot_status is not None and lowcore.prefix == boot_prefix:
+            status = boot_status
+        else:
+            status = read_status(read, lowcore.prefix)
+        if isinstance(status, Absent):
+            left_out.append(status.reason)
+            continue
+        vectors = read_vector_registers(read, lowcore.prefix)
+        if isinstance(vectors, Absent):
+            vector_reason = vector_reason or vectors.reason
+        area = from_status(status, None if isinstance(vectors, Absent) else vectors)
+        address = None if isinstance(addresses, Absent) else addresses.get(lowcore.prefix)
+        cpus.append(Cpu(area, origin, lowcore.logical, address))
+    others = sum(1 for c in cpus if c.save_area.prefix_address != boot_prefix)
+    assumed = None
+    if isinstance(addresses, Absent) and others > 1:
+        assumed = f"the CPUs' addresses are not known ({addresses.reason}), so they stand in the order of their logical numbers"
+    return Cpus(tuple(cpus), origin if cpus else "none", tuple(left_out), assumed, vector_reason)
+
+
+def _by_lowcore_ptr(read: Read, vmcoreinfo: Vmcoreinfo | None) -> list[_Lowcore]:
+    """The lowcores that the array lowcore_ptr[] names, by logical CPU number; [] where it cannot be found or believed."""
+    if vmcoreinfo is None:
+        return []
+    virtual, length = vmcoreinfo.symbol("lowcore_ptr"), vmcoreinfo.number("LENGTH(lowcore_ptr)", 10)
+    if virtual is None or length is None or not 0 < length <= LOWCORE_PTR_LIMIT:
+        return []
+    try:
+        array = struct.unpack(f">{length}Q", read(vmcoreinfo.physical(virtual), 8 * length))
+    except OldmemReadError:
+        return []
+    found = [_Lowcore(vmcoreinfo.physical(v), logical) for logical, v in enumerate(array) if v]
+    distinct = {c.prefix for c in found}
+    if len(distinct) != len(found) or not all(is_prefix(p) for p in distinct):
+        return []
+    return found
+
+
+def _by_prefix_scan(read: Read, scan: Scan, skip: tuple[int, int] | None) -> list[_Lowcore]:
+    """Pages below 2 GiB that are the lowcore of a CPU whose status was stored there; by logical number, each once."""
+    u32, u64 = struct.Struct(">I"), struct.Struct(">Q")
+    found: dict[int, _Lowcore] = {}
+    for start, data in scan(SIZE, PREFIX_LIMIT, SIZE - 1):
+        first = -start % SIZE
+        for at in range(first, len(data) - SIZE + 1, SIZE):
+            address = start + at
+            if u32.unpack_from(data, at + PREFIXREG)[0] != address or skip and skip[0] <= address < skip[1]:
+                continue
+            logical = u32.unpack_from(data, at + CPU_NR)[0]
+            if (logical < _LOGICAL_LIMIT and u64.unpack_from(data, at + RESTART_PSW)[0]
+                    and u64.unpack_from(data, at + CURRENT_TASK)[0]):
+                found.setdefault(logical, _Lowcore(address, logical))
+    return [found[logical] for logical in sorted(found)]
+
+
+def _cpu_addresses(read: Read, vmcoreinfo: Vmcoreinfo | None, lowcores: Sequence[_Lowcore]) -> dict[int, int] | Absent:
+    """CPU address by prefix, for all of *lowcores* or none."""
+    if vmcoreinfo is None:
+        return Absent("no VMCOREINFO")
+    addresses: dict[int, int] = {}
+    try:
+        pcpus = {c.prefix: int.from_bytes(read(c.prefix + PCPU, 8), "big") for c in lowcores}
+        if lowcores and all(p >= _CPU_FLAGS_LIMIT and p % 8 == 0 for p in pcpus.values()):
+            for prefix, pcpu in pcpus.items():
+                addresses[prefix] = int.from_bytes(read(vmcoreinfo.physical(pcpu) + _PCPU_ADDRESS_6_12, 2), "big")
+        else:
+            array = find_symbol(read, vmcoreinfo, "pcpu_devices")
+            if isinstance(array, Absent):
+                return array
+            base = vmcoreinfo.physical(array)
+            for c in lowcores:
+                place = base + _PCPU_SIZE_6_1 * (c.logical or 0) + _PCPU_ADDRESS_6_1
+                addresses[c.prefix] = int.from_bytes(read(place, 2), "big")
+    except OldmemReadError as error:
+        return Absent(f"{error.cause} at {error.offset:#x}")
+    if len(set(addresses.values())) != len(addresses):
+        return Absent("two CPUs seem to have the same address")
+    return addresses
