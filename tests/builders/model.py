@@ -58,8 +58,8 @@ class Model:
         return data[offset - first * PAGE : end - first * PAGE]
 
     def file_offset(self, address: int) -> int:
-        """File offset of an old address in the memory PT_LOADs (not in the kernel image's)."""
+        """File offset of an old address in the pages of the memory PT_LOADs (not of the kernel image's)."""
         for load in self.loads[1 if self.facts.kernel_image else 0 :]:
-            if load.paddr <= address < load.paddr + load.size:
+            if page_down(address) in load.pages:
                 return load.offset + address - load.paddr
         raise ValueError(f"{address:#x} is in no memory PT_LOAD")

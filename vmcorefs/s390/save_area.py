@@ -35,8 +35,7 @@ _SAVE_AREA_FIELDS = {
 }
 _VXRS_LOW = (0x200, 128)
 _VXRS_HIGH = (0x280, 256)
-SAVE_AREA_SIZE = 0x480  # alignment of __vector128 included: 0x380 bytes are used
-SAVE_AREA_USED = 0x380
+SAVE_AREA_SIZE = 0x380
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ def from_status(status: bytes, vector_registers: bytes | None = None) -> SaveAre
 
 
 def from_save_area(data: bytes) -> SaveArea:
-    """From SAVE_AREA_USED bytes of a struct save_area."""
+    """From SAVE_AREA_SIZE bytes of a struct save_area."""
     fields = {name: data[at:at + size] for name, (at, size) in (_SAVE_AREA_FIELDS | {
         "vxrs_low": _VXRS_LOW, "vxrs_high": _VXRS_HIGH}).items()}
     return SaveArea(**fields)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from vmcorefs.errors import OldmemReadError
 from vmcorefs.s390 import Absent, Read, Scan
-from vmcorefs.s390.save_area import SAVE_AREA_USED, SaveArea, from_save_area, from_status, pattern
+from vmcorefs.s390.save_area import SAVE_AREA_SIZE, SaveArea, from_save_area, from_status, pattern
 from vmcorefs.s390.vmcoreinfo import Vmcoreinfo
 
 CPU_LIMIT = 65536
@@ -50,7 +50,7 @@ def _walk(read: Read, limit: int, first: int, boot: SaveArea,
     here, previous = first, None
     try:
         while len(elements) < CPU_LIMIT:
-            data = read(here, SAVE_AREA_USED)
+            data = read(here, SAVE_AREA_SIZE)
             next_, prev = int.from_bytes(data[:8], "big"), int.from_bytes(data[8:16], "big")
             if previous is None:
                 head = _physical(prev, dump_vmcoreinfo, limit)

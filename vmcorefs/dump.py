@@ -1,0 +1,339 @@
+"""Dump: opens everything in order, closes it in reverse; what ``vmcorefs.open`` returns.
+
+The order of trust is written down in docs/architecture.md.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import cached_property
+from typing import Any
+
+from vmcorefs.capture import Capture, make_capture
+from vmcorefs.errors import ImageError, OldmemReadError
+from vmcorefs.facts import Fact, Problem
+from vmcorefs.image import open_image
+from vmcorefs.image.file import ImageFile
+from vmcorefs.oldmem.mapping import OldMemory
+from vmcorefs.oldmem.memory_map import given_ranges, without_crashkernel
+from vmcorefs.oldmem.mode import Mode, choose_mode, linux_evidence, not_linux, raw_scan
+from vmcorefs.quantities import PAGE_SIZE, round_up
+from vmcorefs.ranges import Range, contains
+from vmcorefs.s390 import Absent
+from vmcorefs.s390.cpus import Cpu, Cpus, boot_only, from_list, from_lowcores
+from vmcorefs.s390.elfcorebuf import FinishedHeader, find_finished_headers
+from vmcorefs.s390.lowcore import PREFIXREG, STATUS, AbsoluteLowcore, is_prefix, read_absolute_lowcore
+from vmcorefs.s390.os_info import (
+    IDENTITY_BASE,
+    IMAGE_END,
+    IMAGE_PHYS,
+    IMAGE_START,
+    KASLR_OFFSET,
+    OsInfo,
+    read_data_entry,
+    read_os_info,
+)
+from vmcorefs.s390.os_info import VMCOREINFO as OS_INFO_VMCOREINFO
+from vmcorefs.s390.save_area_list import find_save_area_list
+from vmcorefs.s390.vmcoreinfo import DESC_LIMIT, Vmcoreinfo, read_vmcoreinfo_note
+from vmcorefs.vmcore.elfcorehdr import IMAGE_SIZE_LIMIT, Load, build_elfcorehdr
+from vmcorefs.vmcore.file import VmcoreFile, compose
+from vmcorefs.vmcore.layout_evidence import (
+    HEADER_ORIGIN,
+    Layout,
+    ReleaseEvidence,
+    determine_layout,
+    notes_per_cpu,
+    release_evidence,
+)
+from vmcorefs.vmcore.merge import Merged, merge
+from vmcorefs.vmcore.notes import notes
+
+
+class Dump:
+    """An opened image of a crashed system, and the vmcore that its dump kernel would have served.
+
+    Everything is found out when it is opened; afterwards only body bytes are read. Thread safe but for the position of
+    ``vmcore``. *problems*: what is wrong with the image and does not keep it from being served.
+    """
+
+    def __init__(self, capture: Capture):
+        self.capture = capture
+        self._problems: list[Problem] = []
+        with ExitStack() as stack:
+            self.image = stack.enter_context(open_image(capture.image))
+            self.hsa = stack.enter_context(ImageFile(capture.hsa, what="HSA image")) if capture.hsa is not None else None
+            self._open()
+            self._stack = stack.pop_all()
+
+    def _open(self) -> None:
+        capture, image = self.capture, self.image
+        self.mode: Mode = choose_mode(image, capture.mode, capture.oldmem, self.hsa, capture.hsa_size)
+        self.oldmem: OldMemory = self.mode.memory
+        if self.mode.warning:
+            self._problem("mode", self.mode.warning)
+        given_vmcoreinfo = _read_vmcoreinfo_option(capture.vmcoreinfo) if capture.vmcoreinfo is not None else None
+        if linux_evidence(image, self.mode) is None and given_vmcoreinfo is None:
+            raise not_linux(image, self.mode)
+        self.lowcore: AbsoluteLowcore | Absent = read_absolute_lowcore(self.oldmem.read)
+        if isinstance(self.lowcore, Absent):
+            self._problem("lowcore", self.lowcore.reason)
+        self.dump_lowcore: AbsoluteLowcore | Absent = Absent("no dump kernel ran", suspicious=False)
+        self.dump_vmcoreinfo: Vmcoreinfo | Absent = Absent("no dump kernel ran", suspicious=False)
+        if self.mode.dump_kernel_limit:
+            self.dump_lowcore = read_absolute_lowcore(self._raw)
+            if isinstance(self.dump_lowcore, AbsoluteLowcore):
+                self.dump_vmcoreinfo = read_vmcoreinfo_note(self._raw, self.dump_lowcore.vmcore_info)
+        self.os_info: OsInfo | Absent = self._find_os_info()
+        self.found_vmcoreinfo: Vmcoreinfo | Absent = self._find_vmcoreinfo()
+        self.vmcoreinfo: Vmcoreinfo | None = self._use_vmcoreinfo(given_vmcoreinfo)
+        self.release: ReleaseEvidence = release_evidence(
+            self.dump_vmcoreinfo.osrelease if isinstance(self.dump_vmcoreinfo, Vmcoreinfo) else None,
+            self.vmcoreinfo.osrelease if self.vmcoreinfo else None, bool(self.mode.dump_kernel_limit))
+        self.found_cpus: Cpus = self._find_cpus()
+        self.finished_headers: tuple[FinishedHeader, ...] = self._find_finished_headers()
+        self.finished_header: FinishedHeader | None = self._choose_finished_header()
+        self.layout: Layout = self._find_layout()
+        self.vector: bool = self._use_vector()
+        self.physmem: Fact[tuple[Range, ...]] = self._find_ranges()
+        self.memory_map: tuple[Range, ...] = without_crashkernel(self.physmem.value, self.mode.crashkernel and (
+            self.mode.crashkernel.base, self.mode.crashkernel.end))
+        if not self.memory_map:
+            raise ImageError(f"{image.name}: no memory is left to serve outside of the crashkernel area {self.mode.crashkernel}; "
+                             "check --memory-range and --oldmem")
+        self.merged: Merged = self._merge()
+        self.vmcore = VmcoreFile(self.merged.header, compose(self.merged, self.oldmem))
+        self._check_extent()
+
+    # -- what is served ------------------------------------------------------------------------------------------------
+
+    @property
+    def cpus(self) -> tuple[Cpu, ...]:
+        """The CPUs with notes, in the order of their notes."""
+        return self.found_cpus.cpus
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What is wrong with the image, each worth one warning."""
+        return tuple(self._problems)
+
+    @cached_property
+    def notice(self) -> str:
+        """One line for people: which system is served, and why."""
+        system = "the crashed (production) system" if self.mode.name != "plain" else "the system in this memory as it stands"
+        return f"{self.mode.name} mode: served is {system}; {self.mode.reason}"
+
+    def info(self) -> Any:
+        """All facts with their origins, as dataclasses (vmcorefs.report.info.Info)."""
+        from vmcorefs.report.info import make_info  # report/ looks at a Dump; imported when it is asked for
+
+        return make_info(self)
+
+    def close(self) -> None:
+        """Close the files; everything read afterwards fails."""
+        self.vmcore.close()
+        self._stack.close()
+
+    def __enter__(self) -> Dump:
+        return self
+
+    def __exit__(self, *unused: object) -> None:
+        self.close()
+
+    # -- how it is found out, in this order -----------------------------------------------------------------------------
+
+    def _raw(self, offset: int, size: int) -> bytes:
+        return self.image.pread(size, offset)
+
+    def _problem(self, code: str, text: str) -> None:
+        self._problems.append(Problem(code, text))
+
+    def _find_os_info(self) -> OsInfo | Absent:
+        if isinstance(self.lowcore, Absent):
+            return Absent(self.lowcore.reason, suspicious=False)
+        info = read_os_info(self.oldmem.read, self.lowcore.os_info)
+        if isinstance(info, Absent) and info.suspicious:
+            self._problem("os_info", info.reason)
+        return info
+
+    def _find_vmcoreinfo(self) -> Vmcoreinfo | Absent:
+        """os_info's entry 0, else the note that absolute lowcore points to (crash_dump.c: nt_vmcoreinfo)."""
+        if isinstance(self.lowcore, Absent):
+            return Absent(self.lowcore.reason, suspicious=False)
+        if isinstance(self.os_info, OsInfo):
+            entry = self.os_info.entries[OS_INFO_VMCOREINFO]
+            desc = read_data_entry(self.oldmem.read, self.os_info, OS_INFO_VMCOREINFO)
+            if isinstance(desc, bytes):
+                return Vmcoreinfo(desc, "os_info", entry.addr)
+            if desc.suspicious:
+                self._problem("os_info", desc.reason)
+        return read_vmcoreinfo_note(self.oldmem.read, self.lowcore.vmcore_info)
+
+    def _use_vmcoreinfo(self, given: Vmcoreinfo | None) -> Vmcoreinfo | None:
+        found = self.found_vmcoreinfo
+        if isinstance(found, Vmcoreinfo):
+            if given is not None and given.desc != found.desc:
+                self._problem("vmcoreinfo", f"--vmcoreinfo is not used: the image has a VMCOREINFO of its own "
+                              f"({found.osrelease or 'no release'}), which differs from the file's "
+                              f"({given.osrelease or 'no release'})")
+            return found
+        if given is not None:
+            return given
+        if found.suspicious:
+            self._problem("vmcoreinfo", f"{found.reason}; give its text with --vmcoreinfo FILE if you have it")
+        return None
+
+    def _boot_status(self) -> bytes | None:
+        """The boot CPU's architected save area at old 0x1200 (kdump: __do_machine_kdump, zfcpdump: firmware); None if nobody
+        stored one there."""
+        if isinstance(self.lowcore, Absent):
+            return None
+        status = self.lowcore.status
+        if self.mode.name == "plain":
+            prefix = int.from_bytes(status[PREFIXREG - STATUS:PREFIXREG - STATUS + 4], "big")
+            return status if is_prefix(prefix) else None
+        return status
+
+    def _find_cpus(self) -> Cpus:
+        found = self._find_cpus_by_trust()
+        if not found.cpus:
+            self._problem("cpus", "no CPU with saved registers was found, so vmcore has no register notes"
+                          + (f" ({found.left_out[0]})" if found.left_out else ""))
+        elif found.left_out and self.mode.name != "kdump":
+            self._problem("cpus", f"{len(found.left_out)} CPU(s) left out, their registers are not in the image: "
+                          f"{found.left_out[0]}")
+        if found.order_assumed:
+            self._problem("cpu-order", f"the order of the CPUs may not be the kernel's: {found.order_assumed}")
+        return found
+
+    def _find_cpus_by_trust(self) -> Cpus:
+        status = self._boot_status()
+        vmcoreinfo = self.vmcoreinfo
+        if self.mode.dump_kernel_limit and status is not None:
+            dump_vmcoreinfo = self.dump_vmcoreinfo if isinstance(self.dump_vmcoreinfo, Vmcoreinfo) else None
+            areas = find_save_area_list(self._raw, raw_scan(self.image), min(self.mode.dump_kernel_limit, self.image.size),
+                                        status, dump_vmcoreinfo)
+            if not isinstance(areas, Absent):
+                return from_list(areas)
+        if self.mode.name == "zfcpdump":
+            return boot_only(status, vmcoreinfo, self.oldmem.read) if status is not None else Cpus((), "none")
+        area = self.mode.crashkernel
+        return from_lowcores(self.oldmem.read, self._scan_oldmem, status, vmcoreinfo, area and (area.base, area.end))
+
+    def _scan_oldmem(self, start: int, end: int, overlap: int) -> Any:
+        return self.oldmem.scan(start, min(end, round_up(self.image.size)), overlap)
+
+    def _find_finished_headers(self) -> tuple[FinishedHeader, ...]:
+        limit = min(self.mode.dump_kernel_limit, self.image.size)
+        area = self.mode.crashkernel
+        return tuple(h for h in find_finished_headers(self._raw, raw_scan(self.image), limit)
+                     if h.ranges[0].start == 0 and not (area and any(r.start < area.end and area.base < r.end for r in h.ranges)))
+
+    def _choose_finished_header(self) -> FinishedHeader | None:
+        """The header that fits this image best; None if there is none, or several say different things."""
+        def key(header: FinishedHeader) -> tuple[int, bool]:
+            end = max(header.ranges[-1].end, self.mode.crashkernel.end if self.mode.crashkernel else 0)
+            size = round_up(self.image.size)
+            return (0 if end == size else 1 if end > size else 2, self._notes_per_cpu(header) is None)
+
+        best = sorted(self.finished_headers, key=key)
+        if not best:
+            return None
+        said = {(h.ranges, h.note_align, h.image_load, h.notes_size) for h in best if key(h) == key(best[0])}
+        if len(said) > 1:
+            self._problem("finished-header", f"{len(said)} different finished headers of a dump kernel are in the image (at "
+                          f"{', '.join(hex(h.offset) for h in best[:4])}); none of them was used")
+            return None
+        return best[0]
+
+    def _notes_per_cpu(self, header: FinishedHeader) -> tuple[int, bool] | None:
+        desc = self.found_vmcoreinfo.desc if isinstance(self.found_vmcoreinfo, Vmcoreinfo) else None
+        return notes_per_cpu(header, len(self.found_cpus.cpus), desc)
+
+    def _find_layout(self) -> Layout:
+        header = self.finished_header
+        per_cpu = self._notes_per_cpu(header) if header is not None else None
+        if isinstance(self.dump_lowcore, AbsoluteLowcore):
+            vector = Fact(self.dump_lowcore.vector_enablement, "dump kernel's control register 0")
+        elif isinstance(self.lowcore, AbsoluteLowcore):
+            vector = Fact(self.lowcore.vector_enablement, "crashed kernel's control register 0",
+                          assumed=bool(self.mode.dump_kernel_limit))
+        else:
+            vector = Fact(False, "no control register 0 is known", assumed=True)
+        return determine_layout(self.capture.layout, header, per_cpu, self.release, vector)
+
+    def _use_vector(self) -> bool:
+        """VXRS notes for all CPUs or none; where one CPU's vector registers are not known: none, and a warning."""
+        if not self.layout.vector.value or not self.cpus:
+            return self.layout.vector.value
+        if all(cpu.save_area.vxrs_high is not None for cpu in self.cpus):
+            return True
+        self._problem("vector", "no vector registers are served, since they are not known for all CPUs: "
+                      f"{self.found_cpus.vector_reason}")
+        return False
+
+    def _find_ranges(self) -> Fact[tuple[Range, ...]]:
+        if self.capture.memory_range:
+            return Fact(given_ranges(self.capture.memory_range, round_up(self.image.size), self.image.name),
+                        "option --memory-range")
+        if self.finished_header is not None:
+            return Fact(self.finished_header.ranges, HEADER_ORIGIN)
+        return Fact((Range(0, round_up(self.image.size)),), "extent of the image", assumed=True)
+
+    def _image_load(self) -> tuple[Load | None, int]:
+        """(PT_LOAD of the kernel image, identity base), from the value entries of os_info (6.10+)."""
+        info = self.os_info
+        if not self.layout.image_load.value or not isinstance(info, OsInfo) or not info.value(KASLR_OFFSET):
+            return None, 0
+        if self.mode.name == "zfcpdump" and not self._os_info_in_zfcpdump():
+            return None, 0
+        start, end, phys = info.value(IMAGE_START), info.value(IMAGE_END), info.value(IMAGE_PHYS)
+        base = info.value(IDENTITY_BASE)
+        if not start < end <= start + IMAGE_SIZE_LIMIT or not contains(self.memory_map, phys, phys + end - start):
+            self._problem("kernel-image", f"os_info at {info.address:#x}: the kernel image {start:#x}..{end:#x} at physical address "
+                          f"{phys:#x} is not in memory; its PT_LOAD is left out")
+            return None, base
+        return Load(start, phys, end - start, "kernel image"), base
+
+    def _os_info_in_zfcpdump(self) -> bool:
+        return self.release.switches.os_info_in_zfcpdump or (
+            self.finished_header is not None and self.finished_header.image_load is not None) or self.capture.layout != "auto"
+
+    def _merge(self) -> Merged:
+        desc = self.vmcoreinfo.desc if self.vmcoreinfo else None
+        content = notes([cpu.save_area for cpu in self.cpus], desc,
+                        todpreg_size=self.layout.todpreg_size.value, vector=self.vector)
+        image, identity_base = self._image_load()
+        return merge(build_elfcorehdr(content, self.memory_map, image, identity_base), self.layout.note_align.value)
+
+    def _check_extent(self) -> None:
+        size, end = self.image.size, self.memory_map[-1].end
+        if end > round_up(size):
+            self._problem("truncated", f"memory reaches to {end:#x} ({self.physmem.origin}), but the image ends at {size:#x}; "
+                          "reads beyond fail")
+        elif size % PAGE_SIZE:
+            self._problem("partial-page", f"the image's size {size:#x} is no multiple of 4096; the rest of its last page "
+                          "cannot be read")
+
+
+def _read_vmcoreinfo_option(path: str) -> Vmcoreinfo:
+    with ImageFile(path, what="VMCOREINFO file") as file:
+        if not 0 < file.size <= DESC_LIMIT:
+            raise ImageError(f"{file.name}: {file.size} bytes are no VMCOREINFO text (1 to {DESC_LIMIT} bytes)")
+        try:
+            desc = file.pread(file.size, 0)
+        except OldmemReadError as error:
+            raise ImageError(str(error)) from error
+    if b"OSRELEASE=" not in desc:
+        raise ImageError(f"{file.name}: no VMCOREINFO text, there is no line OSRELEASE=; "
+                         "give the text as makedumpfile or the note has it")
+    return Vmcoreinfo(desc, "option")
+
+
+def open_dump(image: str | os.PathLike[str], **options: Any) -> Dump:
+    """Open *image*; the keywords are the options of the command line with _ for - (see vmcorefs.capture.FIELDS)."""
+    return Dump(make_capture(image, **options))
+
+
