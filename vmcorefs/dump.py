@@ -201,11 +201,11 @@ class Dump:
         if not found.cpus:
             self._problem("cpus", "no CPU with saved registers was found, so vmcore has no register notes"
                           + (f" ({found.left_out[0]})" if found.left_out else ""))
-        elif found.left_out and self.mode.name != "kdump":
+        elif found.left_out:
             self._problem("cpus", f"{len(found.left_out)} CPU(s) left out, their registers are not in the image: "
                           f"{found.left_out[0]}")
         if found.order_assumed:
-            self._problem("cpu-order", f"the order of the CPUs may not be the kernel's: {found.order_assumed}")
+            self._problem("cpu-order", found.order_assumed)
         return found
 
     def _find_cpus_by_trust(self) -> Cpus:

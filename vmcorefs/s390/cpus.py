@@ -66,7 +66,7 @@ class Cpus:
 @dataclass(frozen=True)
 class _Lowcore:
     prefix: int
-    logical: int | None
+    logical: int
 
 
 def from_list(areas: Sequence[SaveArea]) -> Cpus:
@@ -99,14 +99,19 @@ def from_lowcores(read: Read, scan: Scan, boot_status: bytes | None, vmcoreinfo:
     origin, lowcores = "lowcore_ptr", _by_lowcore_ptr(read, vmcoreinfo)
     if not lowcores:
         origin, lowcores = "prefix scan", _by_prefix_scan(read, scan, skip)
+    if is_prefix(boot_prefix) and all(c.prefix != boot_prefix for c in lowcores):
+        lowcores.insert(0, _Lowcore(boot_prefix, 0))
     addresses = _cpu_addresses(read, vmcoreinfo, lowcores)
-    ordered = sorted(lowcores, key=lambda c: (
-        c.prefix != boot_prefix, c.logical if isinstance(addresses, Absent) else addresses[c.prefix]))
+    by_logical = sorted(lowcores, key=lambda c: (c.prefix != boot_prefix, c.logical))
+    ordered = by_logical
+    if not isinstance(addresses, Absent):
+        known = addresses
+        ordered = sorted(lowcores, key=lambda c: (c.prefix != boot_prefix, known[c.prefix]))
     cpus: list[Cpu] = []
     left_out: list[str] = []
     vector_reason: str | None = None
-    if boot is not None and is_prefix(boot_prefix) and all(c.prefix != boot_prefix for c in lowcores):
-        ordered.insert(0, _Lowcore(boot_prefix, None))
+    if boot_prefix and not is_prefix(boot_prefix):
+        left_out.append(f"the boot CPU's saved prefix {boot_prefix:#x} at absolute 0x1318 is no address of a lowcore")
     for lowcore in ordered:
         status: bytes | Absent
         if boot_status is not None and lowcore.prefix == boot_prefix:
@@ -120,13 +125,23 @@ def from_lowcores(read: Read, scan: Scan, boot_status: bytes | None, vmcoreinfo:
         if isinstance(vectors, Absent):
             vector_reason = vector_reason or vectors.reason
         area = from_status(status, None if isinstance(vectors, Absent) else vectors)
-        address = None if isinstance(addresses, Absent) else addresses.get(lowcore.prefix)
+        address = None if isinstance(addresses, Absent) else addresses[lowcore.prefix]
         cpus.append(Cpu(area, origin, lowcore.logical, address))
-    others = sum(1 for c in cpus if c.save_area.prefix_address != boot_prefix)
-    assumed = None
-    if isinstance(addresses, Absent) and others > 1:
-        assumed = f"the CPUs' addresses are not known ({addresses.reason}), so they stand in the order of their logical numbers"
-    return Cpus(tuple(cpus), origin if cpus else "none", tuple(left_out), assumed, vector_reason)
+    return Cpus(tuple(cpus), origin if cpus else "none", tuple(left_out),
+                _order_assumed(cpus, boot_prefix, addresses, ordered != by_logical), vector_reason)
+
+
+def _order_assumed(cpus: Sequence[Cpu], boot_prefix: int, addresses: dict[int, int] | Absent, reordered: bool) -> str | None:
+    """Why the order of *cpus* is not proven. With one CPU beside the boot CPU there is only one order."""
+    if sum(1 for cpu in cpus if cpu.save_area.prefix_address != boot_prefix) < 2:
+        return None
+    if isinstance(addresses, Absent):
+        return (f"the CPUs' addresses are not known ({addresses.reason}), so their notes stand in the order of the logical "
+                "CPU numbers, which may not be the kernel's")
+    if reordered:
+        return ("the dump kernel's list of CPUs is lost; the notes stand in the order of the CPU addresses as the crashed kernel "
+                "knew them, which is not the order of the logical CPU numbers")
+    return None
 
 
 def _by_lowcore_ptr(read: Read, vmcoreinfo: Vmcoreinfo | None) -> list[_Lowcore]:
@@ -180,7 +195,7 @@ def _cpu_addresses(read: Read, vmcoreinfo: Vmcoreinfo | None, lowcores: Sequence
                 return array
             base = vmcoreinfo.physical(array)
             for c in lowcores:
-                place = base + _PCPU_SIZE_6_1 * (c.logical or 0) + _PCPU_ADDRESS_6_1
+                place = base + _PCPU_SIZE_6_1 * c.logical + _PCPU_ADDRESS_6_1
                 addresses[c.prefix] = int.from_bytes(read(place, 2), "big")
     except OldmemReadError as error:
         return Absent(f"{error.cause} at {error.offset:#x}")

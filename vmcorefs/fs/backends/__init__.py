@@ -1,0 +1,59 @@
+"""BACKENDS: the bindings to libfuse. Each is one file that says whether it can work here, and runs a mount."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+from typing import NamedTuple
+
+from vmcorefs.errors import SystemLacksError
+from vmcorefs.fs.backends.libfuse import Library, find_library
+
+
+class Backend(NamedTuple):
+    """A binding: its name, its module here, and the major versions of libfuse it works with, best first."""
+
+    name: str
+    module: str
+    majors: tuple[int, ...]
+
+
+BACKENDS: tuple[Backend, ...] = (
+    Backend("mfusepy", "vmcorefs.fs.backends.with_mfusepy", (3, 2)),
+    Backend("fusepy", "vmcorefs.fs.backends.with_fusepy", (2,)),
+)
+BACKEND_NAMES = ("auto", *(backend.name for backend in BACKENDS))
+
+
+class Chosen(NamedTuple):
+    """A backend that can work here: call run_mount of *module*."""
+
+    backend: Backend
+    library: Library
+    module: ModuleType
+
+
+def choose_backend(name: str) -> Chosen:
+    """The backend *name*, or the first that works for "auto".
+
+    Raises SystemLacksError with what to install. auto takes libfuse 3 before libfuse 2: its requests are 1 MiB, not 128 KiB.
+    """
+    candidates = [b for b in BACKENDS if name in ("auto", b.name)]
+    reasons: list[str] = []
+    for major in (3, 2):
+        for backend in candidates:
+            if major not in backend.majors:
+                continue
+            library = find_library(major)
+            if library is None:
+                reasons.append(f"libfuse {major} is not installed")
+                continue
+            try:
+                module = importlib.import_module(backend.module)
+                module.prepare(library)
+            except (ImportError, OSError, AttributeError) as error:
+                reasons.append(f"{backend.name}: {error}")
+                continue
+            return Chosen(backend, library, module)
+    raise SystemLacksError(f"no usable libfuse for backend {name}: {'; '.join(dict.fromkeys(reasons))}; install it, "
+                           "for example: apt-get install fuse3 libfuse2 (Debian) or dnf install fuse3-libs fuse3 (RHEL)")

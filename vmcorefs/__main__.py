@@ -1,0 +1,7 @@
+"""python -m vmcorefs."""
+
+import sys
+
+from vmcorefs.cli.main import main
+
+sys.exit(main())

@@ -1,0 +1,63 @@
+"""Dispatch of the subcommands, and the one place where an error becomes a message and an exit status."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+
+from vmcorefs import __version__
+from vmcorefs.cli.options import Parser
+from vmcorefs.cli.say import log, set_up_logging
+from vmcorefs.errors import VmcorefsError, system_reason
+
+COMMANDS = ("mount", "umount", "copy", "info", "check")
+_INTERRUPTED = 130
+
+_EPILOG = """exit status: 0 done; 1 the answer is no (a check failed, a mount is busy, bytes could not be read or written);
+2 wrong usage or bad input; 3 the system lacks something, and the message says what to do"""
+
+
+def make_parser() -> Parser:
+    """The parser of the whole command line."""
+    parser = Parser(prog="vmcorefs", epilog=_EPILOG,
+                    description="The /proc/vmcore of a crashed s390x machine's dump kernel, from an image of its memory.")
+    parser.add_argument("--version", action="version", version=f"vmcorefs {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
+    for name in COMMANDS:
+        module = importlib.import_module(f"vmcorefs.cli.{name}")
+        command = commands.add_parser(name, help=module.HELP, description=module.HELP, epilog=_EPILOG)
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The program. Returns the exit status; a traceback that reaches a person is a bug."""
+    set_up_logging("info")
+    try:
+        arguments = make_parser().parse_args(argv)
+        set_up_logging(arguments.log_level)
+        status = int(arguments.run(arguments))
+        sys.stdout.flush()
+        return status
+    except VmcorefsError as error:
+        log.error("%s", error)
+        return error.exit_status
+    except KeyboardInterrupt:
+        log.error("interrupted")
+        return _INTERRUPTED
+    except BrokenPipeError:
+        _silence_stdout()
+        return 1
+    except OSError as error:
+        log.error("%s%s", f"{error.filename}: " if error.filename else "", system_reason(error))
+        return 1
+
+
+def _silence_stdout() -> None:
+    """The reader of our output has gone; Python must not complain once more at exit."""
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,52 @@
+"""vmcorefs mount IMAGE MOUNTPOINT."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import asdict
+
+from vmcorefs.cli.options import add_common_options, add_image_options, choices, image_options
+from vmcorefs.cli.say import introduce
+from vmcorefs.dump import Dump, open_dump
+from vmcorefs.fs.backends import BACKEND_NAMES
+from vmcorefs.fs.mount import IO_MODES, MountOptions, mount
+from vmcorefs.fs.tree import File, Tree
+
+HELP = "serve the image's vmcore in a directory; returns when the mount answers"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    parser.add_argument("image", metavar="IMAGE", help="raw memory image of the crashed machine")
+    parser.add_argument("mountpoint", metavar="MOUNTPOINT", help="an empty directory")
+    parser.add_argument("-f", "--foreground", action="store_true", help="stay in the foreground until unmounted")
+    parser.add_argument("--io", default="auto", **choices(IO_MODES),
+                        help="direct: each read goes to the image (auto); cached: through the page cache, allows MAP_SHARED")
+    parser.add_argument("--backend", default="auto", **choices(BACKEND_NAMES),
+                        help="binding to libfuse; auto: mfusepy with libfuse 3, else what there is")
+    add_image_options(parser)
+    add_common_options(parser)
+
+
+def make_tree(dump: Dump) -> Tree:
+    """The mounted directory."""
+    vmcore = dump.vmcore
+    return Tree({"vmcore": File(vmcore.size, lambda view, offset, salvage: vmcore.preadinto(view, offset, salvage=salvage))},
+                mtime_ns=dump.image.mtime_ns)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """The command."""
+    with open_dump(arguments.image, **image_options(arguments)) as dump:
+        introduce(dump)
+        files = [file for file in (dump.image, dump.hsa) if file is not None]
+        capture = asdict(dump.capture)
+        for name in ("image", "hsa", "vmcoreinfo"):
+            if capture[name] is not None:
+                capture[name] = os.path.abspath(capture[name])
+        options = MountOptions(
+            source=dump.image.path, foreground=arguments.foreground, io=arguments.io, backend=arguments.backend,
+            sources=[file.path for file in files], keep_fds=[file.fd for file in files], capture=capture)
+        mount(make_tree(dump), arguments.mountpoint, options, "vmcore")
+    return 0

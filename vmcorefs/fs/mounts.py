@@ -1,0 +1,151 @@
+"""The mounts of this host, from /proc/self/mountinfo, and who holds one. A mounted path itself is never asked for them:
+on a dead or hung mount that fails or hangs.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import NamedTuple
+
+from vmcorefs.errors import printable
+
+TYPE = "fuse.vmcorefs"
+_OCTAL = re.compile(rb"\\([0-7]{3})")
+
+
+class MountEntry(NamedTuple):
+    """A row of mountinfo. *device* is MAJOR:MINOR; paths as this process sees them."""
+
+    device: str
+    mountpoint: str
+    type: str
+    source: str
+
+
+class Holder(NamedTuple):
+    """A process that uses a mount."""
+
+    pid: int
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.name} (pid {self.pid})"
+
+
+def _unescape(field: bytes) -> str:
+    return os.fsdecode(_OCTAL.sub(lambda match: bytes([int(match[1], 8)]), field))
+
+
+def parse_mountinfo(data: bytes) -> list[MountEntry]:
+    """Rows in the order of the file; of two at one mount point the later one is on top. Format: proc_pid_mountinfo(5)."""
+    entries = []
+    for line in data.splitlines():
+        fields = line.split(b" ")
+        if b"-" not in fields[6:]:
+            continue
+        dash = fields.index(b"-", 6)
+        entries.append(MountEntry(fields[2].decode(), _unescape(fields[4]), fields[dash + 1].decode(),
+                                  _unescape(fields[dash + 2])))
+    return entries
+
+
+def list_mounts() -> list[MountEntry]:
+    """All mounts of this mount namespace."""
+    with open("/proc/self/mountinfo", "rb") as file:
+        return parse_mountinfo(file.read())
+
+
+def find_mount(mountpoint: str) -> MountEntry | None:
+    """The topmost mount at exactly this absolute path."""
+    found = [entry for entry in list_mounts() if entry.mountpoint == mountpoint]
+    return found[-1] if found else None
+
+
+def absolute(path: str) -> str:
+    """Absolute path of a mount point with links resolved, without a system call on a mounted directory itself."""
+    path = os.path.abspath(path)
+    if any(entry.mountpoint == path for entry in list_mounts()):
+        return path
+    return os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path)) if not os.path.islink(path) \
+        else os.path.realpath(path)
+
+
+def answers(path: str, timeout: float) -> int | None:
+    """errno of a stat of *path* (0: it answers), None if there was no answer in *timeout* seconds.
+
+    Asked in a child process, since a stat of a hung mount cannot be interrupted.
+    """
+    read_end, write_end = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.stat(path)
+            code = 0
+        except OSError as error:
+            code = error.errno or 255
+        os.write(write_end, bytes([min(code, 255)]))
+        os._exit(0)
+    os.close(write_end)
+    try:
+        ready, _, _ = select.select([read_end], [], [], timeout)
+        if not ready:
+            return None
+        data = os.read(read_end, 1)
+        os.waitpid(pid, 0)
+        return data[0] if data else 255
+    finally:
+        os.close(read_end)
+
+
+def holders(mountpoint: str) -> list[Holder]:
+    """The processes with an open file, a mapping, their root or working directory in *mountpoint*.
+
+    Found by the links in /proc alone (psutil's open_files would stat them and hang on a stopped mount).
+    """
+    found = [pid for pid in _pids() if any(_is_in(path, mountpoint) for path in _paths_of(pid))]
+    return [Holder(pid, process_name(pid)) for pid in found]
+
+
+def process_name(pid: int) -> str:
+    """The process's name for people; "?" where it has gone."""
+    try:
+        import psutil
+
+        return printable(str(psutil.Process(pid).name()))
+    except ImportError:
+        with suppress(OSError), open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
+            return printable(file.read().strip())
+    except psutil.Error:
+        pass
+    return "?"
+
+
+def _pids() -> Iterator[int]:
+    own = os.getpid()
+    for name in os.listdir("/proc"):
+        if name.isdigit() and int(name) != own:
+            yield int(name)
+
+
+def _paths_of(pid: int) -> Iterator[str]:
+    base = f"/proc/{pid}"
+    for link in ("cwd", "root"):
+        with suppress(OSError):
+            yield os.readlink(f"{base}/{link}")
+    with suppress(OSError):
+        for name in os.listdir(f"{base}/fd"):
+            with suppress(OSError):
+                yield os.readlink(f"{base}/fd/{name}")
+    with suppress(OSError), open(f"{base}/maps", "rb") as file:
+        for line in file:
+            fields = line.rstrip(b"\n").split(b" ", 5)
+            if len(fields) == 6 and fields[5].lstrip().startswith(b"/"):
+                yield _unescape(fields[5].lstrip())
+
+
+def _is_in(path: str, mountpoint: str) -> bool:
+    return path == mountpoint or path.startswith(mountpoint.rstrip("/") + "/")

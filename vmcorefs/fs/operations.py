@@ -1,0 +1,88 @@
+"""Operations: getattr, readdir, open, read, statfs on a Tree, without a word of any binding. Exceptions become errno here."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import time
+
+from vmcorefs.errors import OldmemReadError
+from vmcorefs.fs.tree import BLOCK_SIZE, File, Tree
+
+log = logging.getLogger("vmcorefs.fs")
+
+_LOG_INTERVAL = 1.0
+
+
+class Operations:
+    """What the callbacks of every binding call. Paths are as the kernel gives them ("/vmcore"); errors are negative errno.
+
+    A handle is the index of a file. Thread safe.
+    """
+
+    def __init__(self, tree: Tree, *, direct_io: bool):
+        self.tree = tree
+        self.direct_io = direct_io
+        self._names = list(tree.files)
+        self._files: list[File] = list(tree.files.values())
+        self._logged = 0.0
+        self._suppressed = 0
+
+    def attributes(self, path: str) -> dict[str, int] | None:
+        """stat by path; None: there is no such file."""
+        try:
+            return self.tree.attributes(path.lstrip("/"))
+        except KeyError:
+            return None
+
+    def attributes_by_handle(self, handle: int) -> dict[str, int] | None:
+        """stat of an open file."""
+        return self.tree.attributes(self._names[handle]) if 0 <= handle < len(self._names) else None
+
+    def names(self) -> list[str]:
+        """The directory, with . and .."""
+        return [".", "..", *self._names]
+
+    def open(self, path: str, flags: int) -> int:
+        """The handle, or -errno. Anything but reading is EROFS (the mount is read only; crash tries O_RDWR first)."""
+        name = path.lstrip("/")
+        if name not in self.tree.files:
+            return -errno.ENOENT
+        if flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC:
+            return -errno.EROFS
+        return self._names.index(name)
+
+    def read(self, handle: int, view: memoryview, offset: int, *, short_allowed: bool) -> int:
+        """The count, or -errno.
+
+        A page cache request (*short_allowed* false) is full or EIO: the kernel would take a short reply for the end of the
+        file and cut its size (fs/fuse/file.c: fuse_short_read). A direct read gives the good bytes before the first bad one.
+        """
+        try:
+            return self._files[handle].preadinto(view, offset, short_allowed)
+        except OldmemReadError as error:
+            self._log(str(error), handle, offset + error.good)
+            return error.good if short_allowed and error.good else -errno.EIO
+        except OSError as error:
+            self._log(str(error), handle, offset)
+            return -errno.EIO
+        except Exception:
+            log.exception("internal error in a read of %s at %#x", self._names[handle], offset)
+            return -errno.EIO
+
+    def statfs(self) -> dict[str, int]:
+        """Sizes for df: everything is in use, nothing is free. Never touches an image."""
+        total = sum(file.size for file in self._files)
+        return {"f_bsize": BLOCK_SIZE, "f_frsize": 4096, "f_blocks": -(-total // 4096), "f_bfree": 0, "f_bavail": 0,
+                "f_files": len(self._files) + 1, "f_ffree": 0, "f_favail": 0, "f_namemax": 255}
+
+    def _log(self, text: str, handle: int, offset: int) -> None:
+        """One line for an I/O error, at most one a second; what was left out is counted in the next one."""
+        now = time.monotonic()
+        if now - self._logged < _LOG_INTERVAL:
+            self._suppressed += 1
+            return
+        more = f" ({self._suppressed} more I/O errors since the last line)" if self._suppressed else ""
+        self._logged, self._suppressed = now, 0
+        log.error("%s at %#x: %s%s", self._names[handle], offset, text, more)
