@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from builders import (
+from tests.builders import (
     Built,
     Cpu,
     CpuState,
@@ -28,7 +28,7 @@ from builders import (
     cpus,
     layout_of,
 )
-from builders.memory import Places, pattern_page
+from tests.builders.memory import Places, pattern_page
 from elftools.elf.elffile import ELFFile
 from elftools.elf.segments import NoteSegment
 from hypothesis import HealthCheck, given, settings

@@ -18,8 +18,7 @@ from vmcorefs.errors import (
     UsageError,
     VmcorefsError,
 )
-
-__version__ = "0.1.0"
+from vmcorefs.version import __version__
 
 __all__ = [
     "BusyError",
