@@ -56,8 +56,8 @@ def main() -> int:
     if differences:
         print(f"different: {len(differences)} differences from the kernel's /proc/vmcore of {NAME}")
         return 1
-    print(f"\nidentical: {capture.vmcore_size} bytes long like the kernel's /proc/vmcore of {NAME}, its header of {header} bytes and "
-          f"all {pages} pages that the capture keeps are the kernel's own bytes")
+    print(f"\nidentical: {capture.vmcore_size} bytes long like the kernel's /proc/vmcore of {NAME}, its header of {header} "
+          f"bytes and all {pages} pages that the capture keeps are the kernel's own bytes")
     return 0
 
 

@@ -13,6 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from elftools.elf.elffile import ELFFile
+from elftools.elf.segments import NoteSegment
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 from tests.builders import (
     Built,
     Cpu,
@@ -29,10 +34,6 @@ from tests.builders import (
     layout_of,
 )
 from tests.builders.memory import Places, pattern_page
-from elftools.elf.elffile import ELFFile
-from elftools.elf.segments import NoteSegment
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 GOLD = os.environ.get("VMCOREFS_GOLD")
 CAPTURES = [

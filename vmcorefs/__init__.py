@@ -1,7 +1,7 @@
 """vmcorefs: the /proc/vmcore of a crashed s390x machine's dump kernel, made from an image of its memory.
 
-    with vmcorefs.open("oldmem.img") as dump:
-        ELFFile(dump.vmcore)
+with vmcorefs.open("oldmem.img") as dump:
+ELFFile(dump.vmcore)
 """
 
 from __future__ import annotations

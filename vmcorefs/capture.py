@@ -40,6 +40,7 @@ class Field:
 
     @property
     def option(self) -> str:
+        """--name."""
         return "--" + self.name.replace("_", "-")
 
 

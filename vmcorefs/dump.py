@@ -6,7 +6,6 @@ The order of trust is written down in docs/architecture.md.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from typing import Any
@@ -91,7 +90,7 @@ class Dump:
         self.vmcoreinfo: Vmcoreinfo | None = self._use_vmcoreinfo(given_vmcoreinfo)
         self.release: ReleaseEvidence = release_evidence(
             self.dump_vmcoreinfo.osrelease if isinstance(self.dump_vmcoreinfo, Vmcoreinfo) else None,
-            self.vmcoreinfo.osrelease if self.vmcoreinfo else None, bool(self.mode.dump_kernel_limit))
+            self.vmcoreinfo.osrelease if self.vmcoreinfo else None, dump_kernel_ran=bool(self.mode.dump_kernel_limit))
         self.found_cpus: Cpus = self._find_cpus()
         self.finished_headers: tuple[FinishedHeader, ...] = self._find_finished_headers()
         self.finished_header: FinishedHeader | None = self._choose_finished_header()
@@ -187,7 +186,8 @@ class Dump:
 
     def _boot_status(self) -> bytes | None:
         """The boot CPU's architected save area at old 0x1200 (kdump: __do_machine_kdump, zfcpdump: firmware); None if nobody
-        stored one there."""
+        stored one there.
+        """
         if isinstance(self.lowcore, Absent):
             return None
         status = self.lowcore.status
@@ -292,8 +292,8 @@ class Dump:
         start, end, phys = info.value(IMAGE_START), info.value(IMAGE_END), info.value(IMAGE_PHYS)
         base = info.value(IDENTITY_BASE)
         if not start < end <= start + IMAGE_SIZE_LIMIT or not contains(self.memory_map, phys, phys + end - start):
-            self._problem("kernel-image", f"os_info at {info.address:#x}: the kernel image {start:#x}..{end:#x} at physical address "
-                          f"{phys:#x} is not in memory; its PT_LOAD is left out")
+            self._problem("kernel-image", f"os_info at {info.address:#x}: the kernel image {start:#x}..{end:#x} at physical "
+                          f"address {phys:#x} is not in memory; its PT_LOAD is left out")
             return None, base
         return Load(start, phys, end - start, "kernel image"), base
 

@@ -15,6 +15,7 @@ class Range(NamedTuple):
 
     @property
     def size(self) -> int:
+        """How many addresses."""
         return self.end - self.start
 
     def __str__(self) -> str:

@@ -46,8 +46,8 @@ def check_dump_kernel_notes(dump: Dump) -> Finding:
         return Finding("none", "the dump kernel's notes are not in the image")
     if 0 in missing and candidates:
         where = ", ".join(hex(c) for c in candidates[:4])
-        return Finding("failed", f"{len(missing)} of {len(ours)} page(s) of the notes differ from the dump kernel's (its first page "
-                       f"is at image offset {where})")
+        return Finding("failed", f"{len(missing)} of {len(ours)} page(s) of the notes differ from the dump kernel's (its first "
+                       f"page is at image offset {where})")
     return Finding("failed", f"page(s) {', '.join(str(i) for i in missing)} of {len(ours)} of the notes are not found in the dump "
                    "kernel's memory")
 

@@ -44,5 +44,5 @@ def image_options(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def choices(names: Sequence[str]) -> dict[str, Any]:
-    """argparse's words for an option with a few values."""
+    """Argparse's words for an option with a few values."""
     return {"choices": tuple(names), "metavar": "|".join(names)}

@@ -107,7 +107,7 @@ class _Session:
             on_ready()
 
         try:
-            self.chosen.module.run_mount(self.operations, _latin1(self.where), self._fuse_options(), ready)
+            self.chosen.module.run_mount(self.chosen.binding, self.operations, _latin1(self.where), self._fuse_options(), ready)
         except RuntimeError as error:
             if not self.ready:
                 raise self._refused(messages.restore(), error) from error
@@ -229,7 +229,7 @@ def _daemon(session: _Session, write_end: int) -> None:
         status = 0
     except VmcorefsError as error:
         _last_words(session, write_end, str(error))
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - the last line of defence of a process that has no terminal
         _last_words(session, write_end, f"internal error: {type(error).__name__}: {error}")
     finally:
         os._exit(status)

@@ -27,7 +27,8 @@ def check_mountpoint(path: str, sources: list[str]) -> str:
             raise MountpointError(f"{name}: a dead mount of {printable(entry.source)} is there, its daemon is gone; "
                                   f"clear it with: vmcorefs umount {name}")
         state = "that does not answer" if code is None else "already"
-        raise MountpointError(f"{name}: {printable(entry.source)} is mounted there {state}; unmount it first: vmcorefs umount {name}")
+        raise MountpointError(f"{name}: {printable(entry.source)} is mounted there {state}; "
+                              f"unmount it first: vmcorefs umount {name}")
     try:
         content = os.listdir(where)
     except FileNotFoundError:
@@ -41,6 +42,6 @@ def check_mountpoint(path: str, sources: list[str]) -> str:
             raise MountpointError(f"{name}: the mount point contains {printable(source)}, which the mount would cover; "
                                   "choose another directory")
     if content:
-        raise MountpointError(f"{name}: the mount point is not empty ({printable(sorted(content)[0])} is in it); "
+        raise MountpointError(f"{name}: the mount point is not empty ({printable(min(content))} is in it); "
                               "choose an empty directory")
     return where

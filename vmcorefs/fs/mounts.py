@@ -75,7 +75,7 @@ def absolute(path: str) -> str:
 
 
 def answers(path: str, timeout: float) -> int | None:
-    """errno of a stat of *path* (0: it answers), None if there was no answer in *timeout* seconds.
+    """Errno of a stat of *path* (0: it answers), None if there was no answer in *timeout* seconds.
 
     Asked in a child process, since a stat of a hung mount cannot be interrupted.
     """

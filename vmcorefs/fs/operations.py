@@ -30,14 +30,14 @@ class Operations:
         self._suppressed = 0
 
     def attributes(self, path: str) -> dict[str, int] | None:
-        """stat by path; None: there is no such file."""
+        """Stat by path; None: there is no such file."""
         try:
             return self.tree.attributes(path.lstrip("/"))
         except KeyError:
             return None
 
     def attributes_by_handle(self, handle: int) -> dict[str, int] | None:
-        """stat of an open file."""
+        """Stat of an open file."""
         return self.tree.attributes(self._names[handle]) if 0 <= handle < len(self._names) else None
 
     def names(self) -> list[str]:

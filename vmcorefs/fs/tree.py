@@ -33,7 +33,7 @@ class Tree:
     gid: int = field(default_factory=os.getegid)
 
     def attributes(self, name: str) -> dict[str, int]:
-        """stat of a file, or of the directory itself (name ""). Raises KeyError for an unknown name. Never touches an image.
+        """Stat of a file, or of the directory itself (name ""). Raises KeyError for an unknown name. Never touches an image.
 
         st_blocks is ceil(size / 512): with fewer, cp and tar would take the file for sparse and scan it.
         """

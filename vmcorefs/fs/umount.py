@@ -31,7 +31,7 @@ def umount(mountpoint: str, *, lazy: bool = False) -> None:
     record = find_record(entry.device, where)
     daemon = _open_daemon(record)
     try:
-        words = _unmount(where, lazy)
+        words = _unmount(where, lazy=lazy)
         if words is not None:
             busy = holders(where)
             if busy or "busy" in words:
@@ -63,21 +63,20 @@ def _wait(daemon: int) -> bool:
     return bool(poll.poll(_DAEMON_TIMEOUT * 1000))
 
 
-def _unmount(where: str, lazy: bool) -> str | None:
+def _unmount(where: str, *, lazy: bool) -> str | None:
     """None when done, else the words of the last program that was tried."""
     words = "no program to unmount with is installed (umount, fusermount3 or fusermount)"
     commands = [["umount", *(["-l"] if lazy else []), "--", where]]
-    for program in ("fusermount3", "fusermount"):
-        commands.append([program, "-u", *(["-z"] if lazy else []), "--", where])
+    commands += [[program, "-u", *(["-z"] if lazy else []), "--", where] for program in ("fusermount3", "fusermount")]
     if os.geteuid() != 0:
         commands.append(commands.pop(0))
     before = find_mount(where)
     for command in commands:
-        program = shutil.which(command[0], path=os.environ.get("PATH", "") + ":/usr/bin:/bin:/usr/sbin:/sbin")
-        if program is None:
+        found = shutil.which(command[0], path=os.environ.get("PATH", "") + ":/usr/bin:/bin:/usr/sbin:/sbin")
+        if found is None:
             continue
         try:
-            done = subprocess.run([program, *command[1:]], stdin=subprocess.DEVNULL, capture_output=True, check=False,
+            done = subprocess.run([found, *command[1:]], stdin=subprocess.DEVNULL, capture_output=True, check=False,
                                   timeout=_COMMAND_TIMEOUT, env={**os.environ, "LC_ALL": "C"})
         except subprocess.TimeoutExpired:
             words = f"{command[0]} did not return within {_COMMAND_TIMEOUT:.0f} s"
@@ -92,7 +91,7 @@ def _unmount(where: str, lazy: bool) -> str | None:
 
 
 def _settle(where: str, before: object) -> None:
-    """mountinfo may lag behind the program's return for a moment."""
+    """Mountinfo may lag behind the program's return for a moment."""
     for _ in range(50):
         if find_mount(where) != before:
             return

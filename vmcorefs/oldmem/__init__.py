@@ -1,0 +1,1 @@
+"""Which image byte holds absolute address A of the crashed system; one mode a file."""

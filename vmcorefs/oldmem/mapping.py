@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from vmcorefs.errors import OldmemReadError
@@ -32,7 +33,7 @@ class OldMemory:
         self.segments = tuple(s for s in segments if s.start < s.end)
         self._starts = [s.start for s in self.segments]
         assert self._starts[0] == 0 and self.segments[-1].end == ADDRESS_END
-        assert all(a.end == b.start for a, b in zip(self.segments, self.segments[1:], strict=False))
+        assert all(a.end == b.start for a, b in pairwise(self.segments))
 
     def read(self, address: int, size: int) -> bytes:
         """Exactly *size* bytes at absolute *address*. Raises OldmemReadError, also where address + size wraps."""

@@ -27,5 +27,5 @@ def given_ranges(ranges: Sequence[tuple[int, int]], image_size: int, image_name:
 
 
 def without_crashkernel(ranges: Sequence[Range], hole: tuple[int, int] | None) -> tuple[Range, ...]:
-    """physmem minus [B, B+S) (crash_dump.c: loads_init, for_each_physmem_range with oldmem_type excluded)."""
+    """Physmem minus [B, B+S) (crash_dump.c: loads_init, for_each_physmem_range with oldmem_type excluded)."""
     return tuple(ranges) if hole is None else subtract(ranges, hole)

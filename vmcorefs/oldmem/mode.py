@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from vmcorefs.errors import ImageError, UsageError
 from vmcorefs.image.file import ImageFile
@@ -136,7 +137,7 @@ def _old_os_info(image: ImageFile, area: Crashkernel) -> OsInfo | Absent:
 
 
 def _find_swap(image: ImageFile) -> Mode | None:
-    """kdump mode by the image's own evidence: the parameter area, confirmed by the crashed system's os_info."""
+    """Kdump mode by the image's own evidence: the parameter area, confirmed by the crashed system's os_info."""
     def read(address: int, size: int) -> bytes:
         return raw_read(image, address, size)
 
@@ -151,7 +152,8 @@ def _find_swap(image: ImageFile) -> Mode | None:
                              "take the image again")
         info = _old_os_info(image, area)
         if isinstance(info, OsInfo) and info.crashkernel == area:
-            return _kdump(image, area, "image", f"the dump kernel's parameter area and the crashed system's os_info agree on {area}")
+            return _kdump(image, area, "image",
+                          f"the dump kernel's parameter area and the crashed system's os_info agree on {area}")
         if isinstance(info, OsInfo) and kernel_image:
             return _kdump(image, area, "image", f"the dump kernel's parameter area says {area}",
                           f"the crashed system's os_info says {info.crashkernel}, the dump kernel's parameter area {area}; "
@@ -166,7 +168,7 @@ def _find_swap(image: ImageFile) -> Mode | None:
 def _swap_by_os_info(image: ImageFile) -> Mode | None:
     """The parameter area is lost: B and S from an os_info page, if the swap they describe leads to a valid os_info."""
     tried: set[Crashkernel] = set()
-    for start, end in zip(_SCAN_LIMITS, _SCAN_LIMITS[1:], strict=False):
+    for start, end in pairwise(_SCAN_LIMITS):
         for offset, data in image.scan(start, min(end, image.size), overlap=PAGE_SIZE - 1):
             at = data.find(MAGIC)
             while at >= 0:

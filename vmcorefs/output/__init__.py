@@ -1,0 +1,1 @@
+"""Other files made of a dump: the copy."""

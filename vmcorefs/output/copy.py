@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from vmcorefs.errors import BusyError, OldmemReadError, OutputError, printable, system_reason
@@ -58,8 +58,9 @@ def copy_to_descriptor(vmcore: VmcoreFile, descriptor: int, *, progress: Progres
     """Write vmcore to a pipe or the like. Raises OutputError (EPIPE: the reader has gone) and OldmemReadError."""
     try:
         for _, view in _pieces(vmcore, progress):
-            while view:
-                view = view[os.write(descriptor, view):]
+            done = 0
+            while done < len(view):
+                done += os.write(descriptor, view[done:])
     except OldmemReadError:
         raise
     except OSError as error:
@@ -78,7 +79,7 @@ def _copy_to_special(vmcore: VmcoreFile, path: str, progress: Progress | None) -
         os.close(descriptor)
 
 
-def _pieces(vmcore: VmcoreFile, progress: Progress | None):  # type: ignore[no-untyped-def]
+def _pieces(vmcore: VmcoreFile, progress: Progress | None) -> Iterator[tuple[int, memoryview]]:
     buffer = bytearray(_CHUNK)
     offset = 0
     while offset < vmcore.size:

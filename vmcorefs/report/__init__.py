@@ -1,0 +1,1 @@
+"""What is derived for people and programs."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -176,7 +177,7 @@ def _vmcoreinfo(info: Vmcoreinfo | None) -> dict[str, Any] | None:
             "crashtime": info.number("CRASHTIME", 10)}
 
 
-def _lines(info: Info):  # type: ignore[no-untyped-def]
+def _lines(info: Info) -> Iterator[str]:
     def row(name: str, text: str, fact: FactInfo | None = None) -> str:
         origin = "" if fact is None else f"  [{fact.origin}{', assumed' if fact.assumed else ''}]"
         return f"{name + ':':18} {text}{origin}"
@@ -210,7 +211,7 @@ def _lines(info: Info):  # type: ignore[no-untyped-def]
         yield row(f"  CPU {cpu.number}", f"{where} prefix {cpu.prefix:#x} PSW {cpu.psw_mask} {cpu.psw_address}".strip())
     yield row("memory", f"{human_size(total((a, b) for a, b in info.memory_map))} served", info.physmem)
     for start, end in info.memory_map:
-        yield row("", f"{start:#x}-{end:#x} ({human_size(end - start)})")
+        yield f"{'':18} {start:#x}-{end:#x} ({human_size(end - start)})"
     yield row("vmcore", f"{info.vmcore_size} bytes, of which {info.header_size} are header")
     for problem in info.problems:
         yield row("warning", problem["text"])

@@ -11,7 +11,7 @@ def cksm(data: bytes) -> int:
     Source: os_info.c: os_info_csum (csum_partial before 6.9, cksm since: the same value).
     """
     padded = data + bytes(-len(data) % 4)
-    total = sum(struct.unpack(f">{len(padded) // 4}I", padded))
+    total: int = sum(struct.unpack(f">{len(padded) // 4}I", padded))
     while total >> 32:
         total = (total & 0xFFFFFFFF) + (total >> 32)
     return total

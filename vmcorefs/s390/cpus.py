@@ -75,7 +75,7 @@ def from_list(areas: Sequence[SaveArea]) -> Cpus:
 
 
 def boot_only(boot_status: bytes, vmcoreinfo: Vmcoreinfo | None, read: Read) -> Cpus:
-    """zfcpdump without the dump kernel's list: firmware stored the boot CPU's status, nobody stored the others' in oldmem,
+    """Zfcpdump without the dump kernel's list: firmware stored the boot CPU's status, nobody stored the others' in oldmem,
     and the boot CPU's vector registers were only in the dump kernel's memory.
     """
     boot = from_status(boot_status)
@@ -98,7 +98,7 @@ def from_lowcores(read: Read, scan: Scan, boot_status: bytes | None, vmcoreinfo:
     boot_prefix = boot.prefix_address if boot else 0
     origin, lowcores = "lowcore_ptr", _by_lowcore_ptr(read, vmcoreinfo)
     if not lowcores:
-        origin, lowcores = "prefix scan", _by_prefix_scan(read, scan, skip)
+        origin, lowcores = "prefix scan", _by_prefix_scan(scan, skip)
     if is_prefix(boot_prefix) and all(c.prefix != boot_prefix for c in lowcores):
         lowcores.insert(0, _Lowcore(boot_prefix, 0))
     addresses = _cpu_addresses(read, vmcoreinfo, lowcores)
@@ -128,10 +128,11 @@ def from_lowcores(read: Read, scan: Scan, boot_status: bytes | None, vmcoreinfo:
         address = None if isinstance(addresses, Absent) else addresses[lowcore.prefix]
         cpus.append(Cpu(area, origin, lowcore.logical, address))
     return Cpus(tuple(cpus), origin if cpus else "none", tuple(left_out),
-                _order_assumed(cpus, boot_prefix, addresses, ordered != by_logical), vector_reason)
+                _order_assumed(cpus, boot_prefix, addresses, reordered=ordered != by_logical), vector_reason)
 
 
-def _order_assumed(cpus: Sequence[Cpu], boot_prefix: int, addresses: dict[int, int] | Absent, reordered: bool) -> str | None:
+def _order_assumed(cpus: Sequence[Cpu], boot_prefix: int, addresses: dict[int, int] | Absent, *,
+                   reordered: bool) -> str | None:
     """Why the order of *cpus* is not proven. With one CPU beside the boot CPU there is only one order."""
     if sum(1 for cpu in cpus if cpu.save_area.prefix_address != boot_prefix) < 2:
         return None
@@ -162,7 +163,7 @@ def _by_lowcore_ptr(read: Read, vmcoreinfo: Vmcoreinfo | None) -> list[_Lowcore]
     return found
 
 
-def _by_prefix_scan(read: Read, scan: Scan, skip: tuple[int, int] | None) -> list[_Lowcore]:
+def _by_prefix_scan(scan: Scan, skip: tuple[int, int] | None) -> list[_Lowcore]:
     """Pages below 2 GiB that are the lowcore of a CPU whose status was stored there; by logical number, each once."""
     u32, u64 = struct.Struct(">I"), struct.Struct(">Q")
     found: dict[int, _Lowcore] = {}
@@ -170,7 +171,7 @@ def _by_prefix_scan(read: Read, scan: Scan, skip: tuple[int, int] | None) -> lis
         first = -start % SIZE
         for at in range(first, len(data) - SIZE + 1, SIZE):
             address = start + at
-            if u32.unpack_from(data, at + PREFIXREG)[0] != address or skip and skip[0] <= address < skip[1]:
+            if u32.unpack_from(data, at + PREFIXREG)[0] != address or (skip and skip[0] <= address < skip[1]):
                 continue
             logical = u32.unpack_from(data, at + CPU_NR)[0]
             if (logical < _LOGICAL_LIMIT and u64.unpack_from(data, at + RESTART_PSW)[0]

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
-from vmcorefs.elf import EHDR_SIZE, PF_RWX, PHDR_SIZE, PT_LOAD, PT_NOTE, E_IDENT, Phdr, parse_ehdr, parse_phdr
+from vmcorefs.elf import E_IDENT, EHDR_SIZE, PF_RWX, PHDR_SIZE, PT_LOAD, PT_NOTE, Phdr, parse_ehdr, parse_phdr
 from vmcorefs.errors import OldmemReadError
 from vmcorefs.quantities import PAGE_SIZE, round_down, round_up
 from vmcorefs.ranges import Range
@@ -70,7 +71,7 @@ def read_finished_header(read: Read, offset: int) -> FinishedHeader | None:
     identity_base = (memory[0].p_vaddr - memory[0].p_paddr) % (1 << 64)
     if any((load.p_vaddr - load.p_paddr) % (1 << 64) != identity_base for load in memory):
         return None
-    if any(a.end >= b.start for a, b in zip(ranges, ranges[1:], strict=False)):
+    if any(a.end >= b.start for a, b in pairwise(ranges)):
         return None
     if any(r.start % PAGE_SIZE or r.end % PAGE_SIZE for r in ranges):
         return None

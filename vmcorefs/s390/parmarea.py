@@ -26,6 +26,7 @@ class Crashkernel(NamedTuple):
 
     @property
     def end(self) -> int:
+        """B + S."""
         return self.base + self.size
 
     def __str__(self) -> str:

@@ -38,7 +38,7 @@ class Vmcoreinfo:
 
     @property
     def osrelease(self) -> str | None:
-        """uname -r of the kernel, None without the line or if it cannot be a release."""
+        """Uname -r of the kernel, None without the line or if it cannot be a release."""
         release = self.fields.get("OSRELEASE")
         return release if release and len(release) <= 64 and release.isprintable() else None
 

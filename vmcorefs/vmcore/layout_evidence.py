@@ -42,7 +42,7 @@ class ReleaseEvidence:
     assumed: bool
 
 
-def release_evidence(dump_release: str | None, crashed_release: str | None, dump_kernel_ran: bool) -> ReleaseEvidence:
+def release_evidence(dump_release: str | None, crashed_release: str | None, *, dump_kernel_ran: bool) -> ReleaseEvidence:
     """The dump kernel's release decides; the crashed kernel's is only a guess at it. In plain mode it is the crashed one's."""
     if dump_kernel_ran and dump_release and (row := switches_for_release(dump_release)):
         return ReleaseEvidence(row, f"table, dump kernel's {row.reason}", row.assumed)

@@ -104,7 +104,7 @@ def _todpreg_fixed(version: tuple[int, int], sublevel: int, rest: str) -> bool:
     if version == _TODPREG_MAINLINE and not sublevel and (rc := _RC.search(rest)):
         return int(rc[1]) >= _TODPREG_MAINLINE_RC
     fixed = _TODPREG_STABLE.get(version)
-    return version >= _TODPREG_MAINLINE or fixed is not None and sublevel >= fixed
+    return version >= _TODPREG_MAINLINE or (fixed is not None and sublevel >= fixed)
 
 
 def parse_layout(text: str) -> str:

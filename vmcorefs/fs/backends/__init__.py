@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from vmcorefs.errors import SystemLacksError
 from vmcorefs.fs.backends.libfuse import Library, find_library
@@ -26,11 +26,12 @@ BACKEND_NAMES = ("auto", *(backend.name for backend in BACKENDS))
 
 
 class Chosen(NamedTuple):
-    """A backend that can work here: call run_mount of *module*."""
+    """A backend that can work here: its module here, and the binding that this has loaded."""
 
     backend: Backend
     library: Library
     module: ModuleType
+    binding: Any
 
 
 def choose_backend(name: str) -> Chosen:
@@ -50,10 +51,10 @@ def choose_backend(name: str) -> Chosen:
                 continue
             try:
                 module = importlib.import_module(backend.module)
-                module.prepare(library)
+                binding = module.load(library)
             except (ImportError, OSError, AttributeError) as error:
                 reasons.append(f"{backend.name}: {error}")
                 continue
-            return Chosen(backend, library, module)
+            return Chosen(backend, library, module, binding)
     raise SystemLacksError(f"no usable libfuse for backend {name}: {'; '.join(dict.fromkeys(reasons))}; install it, "
                            "for example: apt-get install fuse3 libfuse2 (Debian) or dnf install fuse3-libs fuse3 (RHEL)")

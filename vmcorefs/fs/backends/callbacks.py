@@ -67,6 +67,13 @@ class Callbacks:
         info.keep_cache = int(not operations.direct_io)
         return 0
 
+    def fill(self, filler: Callable[[bytes], int]) -> int:
+        """readdir, given libfuse's filler for one name. No struct stat is passed."""
+        for name in self.operations.served.names():
+            if filler(name.encode()):
+                break
+        return 0
+
     def read(self, path: bytes | None, buf: Any, size: int, offset: int, fip: Any) -> int:
         """The kernel sets lock_owner on direct reads only (fs/fuse/file.c: fuse_send_read); mmap goes through the page
         cache even where the file was opened with direct_io, so the open flags would not tell.

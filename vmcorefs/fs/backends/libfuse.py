@@ -19,7 +19,7 @@ class Library(NamedTuple):
 
 
 def find_library(major: int) -> Library | None:
-    """libfuse of that major version, None if it is not here."""
+    """Libfuse of that major version, None if it is not here."""
     given = os.environ.get(_VARIABLE)
     for path in (given,) if given else _SONAMES[major]:
         try:

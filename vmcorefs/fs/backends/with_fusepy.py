@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from vmcorefs.fs.backends.callbacks import Callbacks, Slots
 from vmcorefs.fs.backends.libfuse import Library, use_library
 from vmcorefs.fs.operations import Operations
 
-_module: Any = None
 
-
-def prepare(library: Library) -> None:
-    """Import the binding. Raises ImportError or OSError with the reason."""
-    global _module
-    if _module is not None:
-        return
+@cache
+def load(library: Library) -> Any:
+    """Import the binding, on *library*. Raises ImportError or OSError with the reason."""
     use_library(library)
     import fuse
 
     if not hasattr(fuse, "FUSE") or not hasattr(fuse, "fuse_operations"):
-        raise ImportError(f"the module {fuse.__name__} in {fuse.__file__} is another binding (python3-fuse?), not fusepy")
-    _module = fuse
+        raise ImportError(f"the module fuse in {fuse.__file__} is another binding (python3-fuse?), not fusepy")
+    return fuse
 
 
 class _FusepySlots(Slots):
@@ -30,15 +27,12 @@ class _FusepySlots(Slots):
         return getattr(self, name)(*args)
 
 
-def run_mount(operations: Operations, mountpoint: str, options: dict[str, Any], on_ready: Callable[[], None]) -> None:
-    """Mount and serve until unmounted. Raises RuntimeError(status) where libfuse's main returns one."""
+def run_mount(module: Any, operations: Operations, mountpoint: str, options: dict[str, Any], on_ready: Callable[[], None]) -> None:
+    """Mount and serve until unmounted; *module* is what load gave. Raises RuntimeError(status) where libfuse's main returns one."""
 
-    class Mount(Callbacks, _module.FUSE):  # type: ignore[misc]
+    class Mount(Callbacks, module.FUSE):  # type: ignore[misc]
         def readdir(self, path: bytes, buf: Any, filler: Any, offset: int, fip: Any) -> int:
-            for name in self.operations.served.names():
-                if filler(buf, name.encode(), None, 0):
-                    break
-            return 0
+            return self.fill(lambda name: filler(buf, name, None, 0))
 
     Mount(_FusepySlots(operations, on_ready), mountpoint, raw_fi=True, encoding="latin-1", foreground=True, nothreads=True,
           **options)

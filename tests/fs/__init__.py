@@ -1,0 +1,1 @@
+"""The parts of vmcorefs/fs by themselves; nothing is mounted here."""

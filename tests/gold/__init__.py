@@ -1,0 +1,1 @@
+"""Every full capture of VMCOREFS_GOLD, byte for byte."""

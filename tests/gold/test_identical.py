@@ -1,0 +1,111 @@
+"""vmcore of every full capture is the kernel's, in every byte: through Python, copy and the mount, under both bindings."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import vmcorefs
+from tests.gold.conftest import Expander, gold_names
+
+PROGRAM = [sys.executable, "-m", "vmcorefs"]
+
+
+@pytest.fixture(scope="module", params=gold_names())
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def test_python(expander: Expander, name: str) -> None:
+    gold = expander(name)
+    with vmcorefs.open(gold.image, **gold.options) as dump:
+        assert dump.problems == ()
+        digest = hashlib.file_digest(dump.vmcore, "sha256").hexdigest()
+        assert dump.vmcore.size == gold.facts["vmcore"]["size"]
+    assert digest == gold.facts["vmcore"]["sha256"]
+
+
+def test_copy(expander: Expander, name: str, tmp_path: Path) -> None:
+    gold = expander(name)
+    subprocess.run([*PROGRAM, "copy", gold.image, tmp_path / "vmcore", *gold.words], check=True)
+    gold.verify(tmp_path / "vmcore")
+    (tmp_path / "vmcore").unlink()
+
+
+@pytest.mark.parametrize("io", ["direct", "cached"])
+@pytest.mark.parametrize("backend", ["mfusepy", "fusepy"])
+def test_mount(expander: Expander, name: str, backend: str, io: str, tmp_path: Path) -> None:
+    gold = expander(name)
+    mountpoint = tmp_path / "mnt"
+    mountpoint.mkdir()
+    done = subprocess.run([*PROGRAM, "mount", "--backend", backend, "--io", io, *gold.words, gold.image, mountpoint],
+                          check=True, capture_output=True, text=True)
+    try:
+        lines = done.stderr.splitlines()
+        assert len(lines) == 1
+        assert gold.facts["mode"] in lines[0]
+        assert "served is the crashed (production) system" in lines[0]
+        gold.verify(mountpoint)
+    finally:
+        subprocess.run([*PROGRAM, "umount", mountpoint], check=True)
+
+
+def test_check_agrees_with_the_dump_kernels_own_header_and_notes(expander: Expander, name: str) -> None:
+    gold = expander(name)
+    done = subprocess.run([*PROGRAM, "check", gold.image, *gold.words], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    rows = {line.split()[1]: line.split()[0] for line in done.stdout.splitlines()}
+    assert rows["dump-kernel-header"] == "ok"
+    assert rows["dump-kernel-notes"] == "ok"
+
+
+@pytest.mark.parametrize("name", gold_names(mode="kdump"))
+def test_oldmem_option_gives_the_same(expander: Expander, name: str) -> None:
+    gold = expander(name)
+    base, size = gold.facts["oldmem_base"], gold.facts["oldmem_size"]
+    with vmcorefs.open(gold.image, oldmem=f"{base:#x}:{size:#x}") as dump:
+        assert dump.mode.origin == "option"
+        assert hashlib.file_digest(dump.vmcore, "sha256").hexdigest() == gold.facts["vmcore"]["sha256"]
+
+
+@pytest.mark.parametrize("name", gold_names(mode="kdump"))
+def test_rules_alone_give_the_same_bytes(expander: Expander, name: str) -> None:
+    """All of the dump kernel's memory but its lowcore and parameter area wiped: its finished header, save areas, notes and
+    VMCOREINFO are gone. For k61-hot the order of the CPUs is known from the crashed kernel's kallsyms alone: a warning.
+    """
+    gold = expander(name)
+    wiped = gold.image.with_name("wiped.img")
+    subprocess.run(["cp", "--sparse=always", gold.image, wiped], check=True)
+    try:
+        with open(wiped, "r+b") as file:
+            for start, end in ((0x2000, 0x10000), (0x11000, gold.facts["oldmem_size"])):
+                zeros = bytes(1 << 20)
+                for at in range(start, end, len(zeros)):
+                    os.pwrite(file.fileno(), zeros[:min(len(zeros), end - at)], at)
+        with vmcorefs.open(wiped) as dump:
+            assert dump.found_cpus.origin == "lowcore_ptr"
+            assert dump.finished_header is None
+            assert [p.code for p in dump.problems] == (["cpu-order"] if name == "k61-hot" else [])
+            header = (gold.folder / gold.facts["vmcore"]["header_file"]).read_bytes()
+            assert dump.merged.header == header
+            assert hashlib.file_digest(dump.vmcore, "sha256").hexdigest() == gold.facts["vmcore"]["sha256"]
+    finally:
+        wiped.unlink()
+
+
+def test_plain_serves_its_image_and_its_own_vmcoreinfo(expander: Expander) -> None:
+    gold = expander("k61-plain")
+    with vmcorefs.open(gold.image) as dump, open(gold.image, "rb") as image:
+        assert dump.mode.name == "plain"
+        assert [p.code for p in dump.problems] == ["cpus"]
+        assert dump.cpus == ()
+        assert dump.vmcoreinfo is not None
+        address = int((gold.folder / "sys-kernel-vmcoreinfo.txt").read_text().split()[0], 16)
+        assert dump.vmcoreinfo.address == address + 24
+        dump.vmcore.seek(len(dump.merged.header))
+        assert hashlib.file_digest(dump.vmcore, "sha256").digest() == hashlib.file_digest(image, "sha256").digest()
