@@ -47,6 +47,7 @@ from vmcorefs.vmcore.layout_evidence import (
     notes_per_cpu,
     release_evidence,
 )
+from vmcorefs.vmcore.layouts import switches_for_layout
 from vmcorefs.vmcore.merge import Merged, merge
 from vmcorefs.vmcore.notes import notes
 
@@ -86,11 +87,10 @@ class Dump:
             if isinstance(self.dump_lowcore, AbsoluteLowcore):
                 self.dump_vmcoreinfo = read_vmcoreinfo_note(self._raw, self.dump_lowcore.vmcore_info)
         self.os_info: OsInfo | Absent = self._find_os_info()
+        self.os_info_used: bool = self._uses_os_info()
         self.found_vmcoreinfo: Vmcoreinfo | Absent = self._find_vmcoreinfo()
         self.vmcoreinfo: Vmcoreinfo | None = self._use_vmcoreinfo(given_vmcoreinfo)
-        self.release: ReleaseEvidence = release_evidence(
-            self.dump_vmcoreinfo.osrelease if isinstance(self.dump_vmcoreinfo, Vmcoreinfo) else None,
-            self.vmcoreinfo.osrelease if self.vmcoreinfo else None, dump_kernel_ran=bool(self.mode.dump_kernel_limit))
+        self.release: ReleaseEvidence = self._find_release(self.vmcoreinfo)
         self.found_cpus: Cpus = self._find_cpus()
         self.finished_headers: tuple[FinishedHeader, ...] = self._find_finished_headers()
         self.finished_header: FinishedHeader | None = self._choose_finished_header()
@@ -157,11 +157,24 @@ class Dump:
             self._problem("os_info", info.reason)
         return info
 
+    def _find_release(self, crashed: Vmcoreinfo | Absent | None) -> ReleaseEvidence:
+        return release_evidence(
+            self.dump_vmcoreinfo.osrelease if isinstance(self.dump_vmcoreinfo, Vmcoreinfo) else None,
+            crashed.osrelease if isinstance(crashed, Vmcoreinfo) else None, dump_kernel_ran=bool(self.mode.dump_kernel_limit))
+
+    def _uses_os_info(self) -> bool:
+        """A dump kernel before 6.10 does not look at os_info in a dump IPL (os_info.c: os_info_old_init)."""
+        if self.mode.name != "zfcpdump" or isinstance(self.lowcore, Absent):
+            return True
+        if self.capture.layout != "auto":
+            return switches_for_layout(self.capture.layout).os_info_in_zfcpdump
+        return self._find_release(read_vmcoreinfo_note(self.oldmem.read, self.lowcore.vmcore_info)).switches.os_info_in_zfcpdump
+
     def _find_vmcoreinfo(self) -> Vmcoreinfo | Absent:
         """os_info's entry 0, else the note that absolute lowcore points to (crash_dump.c: nt_vmcoreinfo)."""
         if isinstance(self.lowcore, Absent):
             return Absent(self.lowcore.reason, suspicious=False)
-        if isinstance(self.os_info, OsInfo):
+        if isinstance(self.os_info, OsInfo) and self.os_info_used:
             entry = self.os_info.entries[OS_INFO_VMCOREINFO]
             desc = read_data_entry(self.oldmem.read, self.os_info, OS_INFO_VMCOREINFO)
             if isinstance(desc, bytes):
@@ -287,7 +300,7 @@ class Dump:
         info = self.os_info
         if not self.layout.image_load.value or not isinstance(info, OsInfo) or not info.value(KASLR_OFFSET):
             return None, 0
-        if self.mode.name == "zfcpdump" and not self._os_info_in_zfcpdump():
+        if not self.os_info_used:
             return None, 0
         start, end, phys = info.value(IMAGE_START), info.value(IMAGE_END), info.value(IMAGE_PHYS)
         base = info.value(IDENTITY_BASE)
@@ -296,10 +309,6 @@ class Dump:
                           f"address {phys:#x} is not in memory; its PT_LOAD is left out")
             return None, base
         return Load(start, phys, end - start, "kernel image"), base
-
-    def _os_info_in_zfcpdump(self) -> bool:
-        return self.release.switches.os_info_in_zfcpdump or (
-            self.finished_header is not None and self.finished_header.image_load is not None) or self.capture.layout != "auto"
 
     def _merge(self) -> Merged:
         desc = self.vmcoreinfo.desc if self.vmcoreinfo else None

@@ -5,9 +5,11 @@ The model (tests/builders) shares no code with the product: it maps one page at 
 
 from __future__ import annotations
 
+import os
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
@@ -17,6 +19,7 @@ from tests.builders import Built, Machine, cpus
 
 MIB = 1 << 20
 PAGE = 4096
+EXAMPLES = int(os.environ.get("VMCOREFS_EXAMPLES", "60"))  # more for a longer search
 RELEASES = ("5.8.0", "5.15.80", "5.15.81", "6.1.0", "6.4.0", "6.6.0", "6.9.12", "6.10.0", "6.12.0")
 
 
@@ -35,7 +38,10 @@ def machines(draw: st.DrawFn, modes: tuple[str, ...] = ("kdump", "zfcpdump", "pl
     end = -(-end // MIB) * MIB
     ranges[-1] = (ranges[-1][0], end)
     machine = Machine(mode=mode, release=release, dump_release=dump_release, memory=tuple(ranges),
-                      cpus=cpus(draw(st.integers(1, 5))), vector=draw(st.booleans()), body_pages="all")
+                      cpus=cpus(draw(st.integers(1, 5))), vector=draw(st.booleans()), body_pages="all",
+                      vmcoreinfo_by=draw(st.sampled_from(["lowcore", "os_info", "both", None])),
+                      os_info=draw(st.sampled_from(["valid"] * 4 + ["absent", "bad_csum", "bad_magic", "bad_version", "bad_entry_csum"])),
+                      guarded_storage=draw(st.booleans()))
     if mode == "kdump":
         size = draw(st.integers(1, 2)) * MIB
         base = draw(st.integers(size // MIB, low // MIB - size // MIB)) * MIB
@@ -52,7 +58,7 @@ def _build(machine: Machine, directory: Path) -> Built | None:
         return None
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(data=st.data())
 def test_every_read_equals_the_model(data: st.DataObject) -> None:
     machine = data.draw(machines())
@@ -62,9 +68,9 @@ def test_every_read_equals_the_model(data: st.DataObject) -> None:
             event("does not fit")
             return
         event(machine.mode)
-        options = {"hsa": str(built.hsa)} if built.hsa else {}
-        if machine.mode == "plain":  # nothing in a plain image tells its holes
-            options["memory_range"] = [f"{a:#x}-{e:#x}" for a, e in machine.memory]  # type: ignore[assignment]
+        options: dict[str, Any] = {"hsa": str(built.hsa)} if built.hsa else {}
+        if machine.mode == "plain":  # nothing in a plain image tells its holes, and its release only VMCOREINFO
+            options |= {"memory_range": machine.memory, "layout": machine.release}
         with vmcorefs.open(built.image, **options) as dump:
             model = built.model
             assert dump.merged.header == model.header
@@ -77,7 +83,7 @@ def test_every_read_equals_the_model(data: st.DataObject) -> None:
                 assert dump.vmcore.pread(size, offset) == model.read(offset, size), (hex(offset), size)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=EXAMPLES // 2, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(data=st.data())
 def test_rules_alone_equal_the_model(data: st.DataObject) -> None:
     """Without the dump kernel's list and header; ranges given by option, since only they knew of holes."""
@@ -87,7 +93,7 @@ def test_rules_alone_equal_the_model(data: st.DataObject) -> None:
         if built is None:
             return
         built.wipe_dump_kernel()
-        with vmcorefs.open(built.image, memory_range=[f"{a:#x}-{e:#x}" for a, e in machine.memory]) as dump:
+        with vmcorefs.open(built.image, memory_range=machine.memory, layout=machine.release) as dump:
             assert dump.merged.header == built.model.header
             offset = data.draw(st.integers(0, built.model.size))
             assert dump.vmcore.pread(5 * PAGE, offset) == built.model.read(offset, 5 * PAGE)

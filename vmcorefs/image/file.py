@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from vmcorefs.errors import ImageError, OldmemReadError, printable, system_reason
 from vmcorefs.quantities import PAGE_SIZE
 
-_SCAN_STEP = 4 << 20
+_SCAN_STEP = 1 << 20
 
 
 class ImageFile:

@@ -15,7 +15,7 @@ from vmcorefs.oldmem.zfcpdump import zfcpdump_memory
 from vmcorefs.quantities import PAGE_SIZE, human_size
 from vmcorefs.s390 import Absent, Scan
 from vmcorefs.s390.elfcorebuf import find_finished_headers
-from vmcorefs.s390.lowcore import OS_INFO, read_absolute_lowcore
+from vmcorefs.s390.lowcore import OS_INFO, AbsoluteLowcore, read_absolute_lowcore
 from vmcorefs.s390.os_info import MAGIC, OsInfo, read_os_info
 from vmcorefs.s390.parmarea import Crashkernel, has_kernel_image, read_crashkernel
 from vmcorefs.s390.vmcoreinfo import Vmcoreinfo, read_vmcoreinfo_note
@@ -166,9 +166,14 @@ def _find_swap(image: ImageFile) -> Mode | None:
 
 
 def _swap_by_os_info(image: ImageFile) -> Mode | None:
-    """The parameter area is lost: B and S from an os_info page, if the swap they describe leads to a valid os_info."""
+    """The parameter area is lost: B and S from an os_info page, if the swap they describe leads to a valid os_info.
+
+    A terabyte that is not a kernel's memory is not searched to its end: beyond 2 GiB only if a lowcore is at 0.
+    """
     tried: set[Crashkernel] = set()
-    for start, end in pairwise(_SCAN_LIMITS):
+    lowcore = read_absolute_lowcore(lambda a, n: raw_read(image, a, n))
+    far = isinstance(lowcore, AbsoluteLowcore) and lowcore.new_psws_valid
+    for start, end in pairwise(_SCAN_LIMITS if far else _SCAN_LIMITS[:-1]):
         for offset, data in image.scan(start, min(end, image.size), overlap=PAGE_SIZE - 1):
             at = data.find(MAGIC)
             while at >= 0:
