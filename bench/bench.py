@@ -135,10 +135,10 @@ def report(image: Path, variants: dict[str, Path], starts: dict[str, float], rou
         READS["cat"](path, path.stat().st_size)  # everything warm
     for number in range(rounds):
         order = list(paths) if number % 2 == 0 else list(paths)[::-1]
-        for read in READS:
+        for read, measure in READS.items():
             for variant in order:
                 path = paths[variant]
-                seconds_per.setdefault((variant, read), []).append(READS[read](path, path.stat().st_size))
+                seconds_per.setdefault((variant, read), []).append(measure(path, path.stat().st_size))
     cold: dict[str, list[float]] = {}
     for _ in range(2):
         for variant, path in paths.items():

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,7 +49,8 @@ class Gold:
     def verify(self, candidate: Path) -> None:
         """verify.py of the captures must say that *candidate* (a file or a mount) is the kernel's vmcore."""
         assert GOLD is not None
-        done = subprocess.run([sys.executable, GOLD / "verify.py", self.folder, candidate], capture_output=True, text=True, check=False)
+        done = subprocess.run([sys.executable, GOLD / "verify.py", self.folder, candidate], capture_output=True, text=True,
+                              check=False)
         assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -79,6 +79,6 @@ class Expander:
 
 
 @pytest.fixture(scope="session")
-def expander(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Expander]:
+def expander(tmp_path_factory: pytest.TempPathFactory) -> Expander:
     """gold(name)."""
-    yield Expander(tmp_path_factory.mktemp("gold"))
+    return Expander(tmp_path_factory.mktemp("gold"))

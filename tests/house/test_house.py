@@ -27,8 +27,9 @@ LAYERS = {
     "cli": 8, "__main__": 9,
 }
 # Siblings, and folders that must not know each other although one stands lower
-FORBIDDEN = {("s390", "oldmem"), ("s390", "image"), ("fs", "dump"), ("fs", "s390"), ("fs", "oldmem"), ("fs", "vmcore"), ("fs", "capture"),
-             ("fs", "image"), ("report", "output"), ("output", "report"), ("report", "fs"), ("output", "fs"), ("check", "fs"),
+FORBIDDEN = {("s390", "oldmem"), ("s390", "image"), ("fs", "dump"), ("fs", "s390"), ("fs", "oldmem"), ("fs", "vmcore"),
+             ("fs", "capture"), ("fs", "image"),
+             ("report", "output"), ("output", "report"), ("report", "fs"), ("output", "fs"), ("check", "fs"),
              ("check", "report"), ("fs", "report"), ("fs", "output"), ("fs", "check")}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

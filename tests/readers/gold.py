@@ -1,4 +1,4 @@
-"""The full gold captures, in the folder that VMCOREFS_GOLD names: expanded and mounted once a session, and what their own
+"""The full gold captures, in the folder that VMCOREFS_GOLD names: expanded and mounted, and what their own
 files say about them. Nothing here uses the product but the mount itself.
 """
 
@@ -12,7 +12,6 @@ import re
 import struct
 import subprocess
 import sys
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -194,6 +193,3 @@ def mount_gold(name: str, scratch: Path, stack: ExitStack) -> Gold:
     vmlinux = _vmlinux(folder.parent / "kernels" / about["kernel_build"] / "vmlinux.xz", scratch)
     vmcore = stack.enter_context(mounted(image, scratch / "mnt" / name, *options))
     return Gold(name, folder, image, hsa, vmlinux, vmcore)
-
-
-GoldMounts = Callable[[str], Gold]

@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vmcorefs.oldmem.memory_map import without_crashkernel
-from vmcorefs.ranges import Range, merge as merge_ranges
+from vmcorefs.ranges import Range
+from vmcorefs.ranges import merge as merge_ranges
 from vmcorefs.s390.save_area import from_status
 from vmcorefs.vmcore.elfcorehdr import build_elfcorehdr
 from vmcorefs.vmcore.merge import merge
@@ -44,16 +45,16 @@ def test_kdump(seed_program: Path, count: int, *, vx: bool) -> None:
 def test_any_machine(seed_program: Path, data: st.DataObject) -> None:
     cpus = [kernel58.SeedCpu(data.draw(st.binary(min_size=512, max_size=512)), data.draw(st.binary(min_size=512, max_size=512)))
             for _ in range(data.draw(st.integers(0, 4)))]
-    if cpus and data.draw(st.booleans()):  # a CPU that was set offline: saved prefix 0
+    if data.draw(st.booleans()) and cpus:  # a CPU that was set offline: saved prefix 0
         status = bytearray(cpus[-1].status)
         status[0x118:0x11C] = bytes(4)
         cpus[-1] = kernel58.SeedCpu(bytes(status), cpus[-1].vectors)
     ranges = merge_ranges([(0, 64 * MIB), *data.draw(st.lists(st.tuples(st.integers(64, 200), st.integers(1, 50)).map(
         lambda t: (t[0] * MIB, (t[0] + t[1]) * MIB)), max_size=4))])
     size = data.draw(st.integers(1, 16)) * MIB
-    oldmem = (data.draw(st.integers(size // MIB, 60)) * MIB, size) if data.draw(st.booleans()) else None
+    kdump, vx = data.draw(st.tuples(st.booleans(), st.booleans()))
+    oldmem = (data.draw(st.integers(size // MIB, 60)) * MIB, size) if kdump else None
     vmcoreinfo = data.draw(st.one_of(st.none(), st.binary(min_size=1, max_size=3000)))
-    vx = data.draw(st.booleans())
     hsa_size = 0 if oldmem else 32 * MIB
     expected = kernel58.seed_header(seed_program, cpus=cpus, ranges=ranges, oldmem=oldmem, hsa_size=hsa_size, vx=vx,
                                     vmcoreinfo=vmcoreinfo)
