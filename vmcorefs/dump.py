@@ -17,7 +17,7 @@ from vmcorefs.image import open_image
 from vmcorefs.image.file import ImageFile
 from vmcorefs.oldmem.mapping import OldMemory
 from vmcorefs.oldmem.memory_map import given_ranges, without_crashkernel
-from vmcorefs.oldmem.mode import Mode, choose_mode, linux_evidence, not_linux, raw_scan
+from vmcorefs.oldmem.mode import Mode, choose_mode, linux_evidence, not_linux, raw_scan, refuse_contradictions
 from vmcorefs.quantities import PAGE_SIZE, round_up
 from vmcorefs.ranges import Range, contains
 from vmcorefs.s390 import Absent
@@ -62,6 +62,8 @@ class Dump:
     def __init__(self, capture: Capture):
         self.capture = capture
         self._problems: list[Problem] = []
+        refuse_contradictions(capture.mode, oldmem=capture.oldmem is not None, hsa=capture.hsa is not None,
+                              hsa_size=capture.hsa_size is not None)
         with ExitStack() as stack:
             self.image = stack.enter_context(open_image(capture.image))
             self.hsa = stack.enter_context(ImageFile(capture.hsa, what="HSA image")) if capture.hsa is not None else None
@@ -280,7 +282,7 @@ class Dump:
     def _use_vector(self) -> bool:
         """VXRS notes for all CPUs or none; where one CPU's vector registers are not known: none, and a warning."""
         if not self.layout.vector.value or not self.cpus:
-            return self.layout.vector.value
+            return False
         if all(cpu.save_area.vxrs_high is not None for cpu in self.cpus):
             return True
         self._problem("vector", "no vector registers are served, since they are not known for all CPUs: "
@@ -289,11 +291,15 @@ class Dump:
 
     def _find_ranges(self) -> Fact[tuple[Range, ...]]:
         if self.capture.memory_range:
-            return Fact(given_ranges(self.capture.memory_range, round_up(self.image.size), self.image.name),
+            return Fact(given_ranges(self.capture.memory_range, self._extent(), self.image.name),
                         "option --memory-range")
         if self.finished_header is not None:
             return Fact(self.finished_header.ranges, HEADER_ORIGIN)
-        return Fact((Range(0, round_up(self.image.size)),), "extent of the image", assumed=True)
+        return Fact((Range(0, self._extent()),), "extent of the image", assumed=True)
+
+    def _extent(self) -> int:
+        """Where memory ends as far as can be told without a list of ranges."""
+        return max(round_up(self.image.size), self.mode.crashkernel.end if self.mode.crashkernel else 0)
 
     def _image_load(self) -> tuple[Load | None, int]:
         """(PT_LOAD of the kernel image, identity base), from the value entries of os_info (6.10+)."""
@@ -319,6 +325,8 @@ class Dump:
 
     def _check_extent(self) -> None:
         size, end = self.image.size, self.memory_map[-1].end
+        if self.mode.crashkernel:
+            end = max(end, self.mode.crashkernel.end)
         if end > round_up(size):
             self._problem("truncated", f"memory reaches to {end:#x} ({self.physmem.origin}), but the image ends at {size:#x}; "
                           "reads beyond fail")

@@ -108,16 +108,14 @@ WRITES: dict[str, Callable[[Path], object]] = {
     "chown": lambda path: os.chown(path, 1, 1),
     "utime": lambda path: os.utime(path, (1, 1)),
     "setxattr": lambda path: os.setxattr(path, "user.a", b"b"),
-    "rmdir": lambda path: path.parent.joinpath("x").rmdir(),
 }
 
 
 @pytest.mark.parametrize("name", WRITES)
 def test_nothing_can_be_written(served: Served, name: str) -> None:
     """For root too: crash tries O_RDWR first."""
-    with pytest.raises(OSError, match="") as caught:
+    with pytest.raises(OSError, match=os.strerror(errno.EROFS)):
         WRITES[name](served.vmcore)
-    assert caught.value.errno == (errno.ENOENT if name == "rmdir" else errno.EROFS)
     assert served.vmcore.stat().st_size == served.size
     assert os.listdir(served.mounted.where) == ["vmcore"]
 
@@ -126,9 +124,9 @@ def test_what_may_be_asked(served: Served) -> None:
     assert os.access(served.vmcore, os.R_OK)
     assert not os.access(served.vmcore, os.W_OK)
     os.close(os.open(served.vmcore, os.O_RDONLY | os.O_NOATIME))
-    assert os.listxattr(served.vmcore) == []
-    with pytest.raises(OSError, match=f"{os.strerror(errno.ENODATA)}|{os.strerror(errno.EOPNOTSUPP)}"):
-        os.getxattr(served.vmcore, "security.selinux")
+    for ask in (os.listxattr, lambda path: os.getxattr(path, "security.selinux")):
+        with pytest.raises(OSError, match=os.strerror(errno.EOPNOTSUPP)):
+            ask(served.vmcore)
 
 
 def test_another_user_sees_nothing(served: Served) -> None:
@@ -147,14 +145,14 @@ def _said(*command: str | Path) -> str:
 
 def test_programs_that_look(served: Served) -> None:
     where = served.mounted.where
+    assert _said("ls", "-s", where) == f"total {-(-served.size // 512) // 2}\n{-(-served.size // 512) // 2} vmcore\n"
     listing = _said("ls", "-la", "--time-style=full-iso", where).splitlines()
-    assert listing[0] == f"total {-(-served.size // 512) // 2}"
     assert [line.split()[-1] for line in listing[1:]] == [".", "..", "vmcore"]
     assert listing[-1].startswith("-r-------- 1 ")
     assert f" {served.size} 2009-02-13 23:31:30.123456789 " in listing[-1]
     assert _said("find", where, "-printf", "%P %y %m %s\n") == f" d 555 0\nvmcore f 400 {served.size}\n"
     assert _said("du", "-B1", "--apparent-size", served.vmcore).split()[0] == str(served.size)
     assert _said("du", "-B512", served.vmcore).split()[0] == str(-(-served.size // 512))
-    assert _said("stat", "-f", "-c", "%T", where).strip() == "fuseblk" or _said("stat", "-f", "-c", "%t", where).strip() == "65735546"
+    assert _said("stat", "-f", "-c", "%t", where).strip() == "65735546"  # FUSE_SUPER_MAGIC
     assert _said("findmnt", "-n", "-o", "FSTYPE", where).strip() == "fuse.vmcorefs"
     assert _said("df", "--output=source,fstype,avail,pcent", where).splitlines()[1].split()[1:] == ["fuse.vmcorefs", "0", "100%"]

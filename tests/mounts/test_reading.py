@@ -74,7 +74,7 @@ def test_preadv_into_several_buffers(served: Served) -> None:
     assert count == sum(map(len, buffers))
 
 
-@pytest.mark.parametrize("size", [1 << 9, 5000, 1 << 16, 1 << 20, 3 << 20])
+@pytest.mark.parametrize("size", [5000, 1 << 16, 1 << 20, 3 << 20])
 def test_read_from_the_beginning_to_the_end(served: Served, size: int) -> None:
     pieces = []
     with opened(served.vmcore) as descriptor:
@@ -258,7 +258,6 @@ def shell(script: str, *arguments: Path) -> bytes:
     'cat "$1" > "$2"',
     'cat < "$1" | cat > "$2"',
     'dd if="$1" of="$2" bs=1M status=none',
-    'dd if="$1" of="$2" bs=512 status=none',
     'dd if="$1" of="$2" bs=1000003 status=none',
     'dd if="$1" of="$2" bs=4K iflag=direct status=none',
     'tar -cf - -C "$(dirname "$1")" vmcore | tar -xOf - > "$2"',
@@ -292,10 +291,8 @@ def test_python_in_another_process(served: Served) -> None:
 # -- other machines ----------------------------------------------------------------------------------------------------
 
 MACHINES = {
-    "zfcpdump": Machine(mode="zfcpdump", cpus=cpus(2), body_pages="all"),
-    "zfcpdump, no full MiB": Machine(mode="zfcpdump", hsa_size=MIB + 8192, body_pages="all"),
+    "zfcpdump": Machine(mode="zfcpdump", hsa_size=MIB + 8192, cpus=cpus(2), body_pages="all"),
     "plain": Machine(mode="plain", cpus=cpus(3), body_pages="all"),
-    "6.12": Machine(release="6.12.0", dump_release="6.12.0", cpus=cpus(2), body_pages="all"),
     "many ranges": Machine(memory=((0, 3 * MIB), *((i * 65536, i * 65536 + 4096) for i in range(50, 120))), body_pages="all"),
 }
 
@@ -318,7 +315,7 @@ def _hsa(built: Built) -> tuple[str, ...]:
     return () if built.hsa is None else ("--hsa", str(built.hsa))
 
 
-@pytest.mark.parametrize("name", ["k61-smp1", "k61-zfcpdump", "k612-smp2"])
+@pytest.mark.parametrize("name", ["k61-zfcpdump", "k612-smp2"])
 def test_real_captures(name: str, mounted: Mounting, tmp_path: Path) -> None:
     files = sparse.expand(name, tmp_path / "capture")
     mount = mounted(files.image, *(("--hsa", str(files.hsa)) if files.hsa else ()))

@@ -19,7 +19,7 @@ GoldMounts = dict[str, Gold | Exception]
 
 def _wanted(items: list[pytest.Item]) -> list[str]:
     calls = [item.callspec for item in items if isinstance(item, pytest.Function) and hasattr(item, "callspec")]
-    return sorted({call.params["gold"] for call in calls if "gold" in call.params})
+    return sorted({str(call.params["gold"]) for call in calls if "gold" in call.params})
 
 
 @pytest.fixture(scope="package")

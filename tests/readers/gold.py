@@ -179,10 +179,7 @@ def mount_gold(name: str, scratch: Path, stack: ExitStack) -> Gold:
     """Expand a capture below *scratch* and mount it until *stack* ends."""
     folder = gold_folder() / name
     about = read_about(folder)
-    if "hsa" not in about:  # only what is mounted, not what QEMU made of it
-        only = ["--only", about["image"]["file"]]
-    else:
-        only = []
+    only = [] if "hsa" in about else ["--only", about["image"]["file"]]  # what is mounted, not what QEMU made of it
     program("zstd")
     target = scratch / name
     subprocess.run([sys.executable, str(folder.parent / "expand.py"), str(folder), str(target), *only], check=True,

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .installed import missing, program
+from .installed import missing
 
 ROOT = Path(__file__).resolve().parents[2]
 SYSTEM_LACKS_SOMETHING = 3
@@ -26,7 +26,6 @@ def mounted(image: Path, mountpoint: Path, *options: str | Path) -> Iterator[Pat
     """Mount *image* on *mountpoint* (made here), give the path of vmcore in it, unmount."""
     if not os.path.exists("/dev/fuse"):
         missing("there is no /dev/fuse")
-    program("fusermount3")
     mountpoint.mkdir(parents=True)
     answer = _vmcorefs("mount", image, mountpoint, *options)
     try:

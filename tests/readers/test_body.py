@@ -27,8 +27,11 @@ def tmpfs_pages(gold: Gold) -> Iterator[tuple[int, bytes]]:
 
 @pytest.mark.parametrize("gold", ALL, indirect=True)
 def test_tmpfs_pages(gold: Gold) -> None:
-    """All 256, each once, each whole; together they are the file that the machine had the sha256 of."""
-    found = sorted(tmpfs_pages(gold))
+    """All 256, each whole; together they are the file that the machine had the sha256 of."""
+    everything = sorted(tmpfs_pages(gold))
+    found = sorted(set(everything))
+    # 6.10 has the kernel image twice, and tmpfs took a page that .init had left there
+    assert len(everything) == len(found) or gold.about["layout"] == "6.10"
     assert [number for number, _ in found] == list(range(256))
     for _, page in found:
         line = TMPFS_PAGE.match(page)

@@ -77,7 +77,9 @@ def test_pages(gold: Gold, reader: Path) -> None:
     base, size = gold.about.get("oldmem_base", 0), gold.about.get("oldmem_size", 0)
     with vmcorefs.open(gold.image, hsa=gold.hsa) as dump:
         for address, data in pages.items():
-            if base <= address < base + size:
+            if address == base + size - PAGE and data:
+                assert not any(data)  # libkdumpfile 0.5.1 fills the page before a PT_LOAD with zeros
+            elif base <= address < base + size:
                 assert data is None
             else:
                 assert data == dump.oldmem.read(address, PAGE)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
-from vmcorefs import __version__
+from vmcorefs.capture import nearest
 from vmcorefs.cli.options import Parser
 from vmcorefs.cli.say import log, set_up_logging
-from vmcorefs.errors import VmcorefsError, system_reason
+from vmcorefs.errors import VmcorefsError, printable, system_reason
+from vmcorefs.version import __version__
 
-COMMANDS = ("mount", "umount", "copy", "info", "check")
+COMMANDS = ("mount", "umount", "copy", "info", "check", "dmesg")
 _INTERRUPTED = 130
 
 _EPILOG = """exit status: 0 done; 1 the answer is no (a check failed, a mount is busy, bytes could not be read or written);
@@ -30,15 +32,26 @@ def make_parser() -> Parser:
         module = importlib.import_module(f"vmcorefs.cli.{name}")
         command = commands.add_parser(name, help=module.HELP, description=module.HELP, epilog=_EPILOG)
         module.add_arguments(command)
-        command.set_defaults(run=module.run)
+        command.set_defaults(run=module.run, parser=command)
     return parser
+
+
+def parse(parser: Parser, argv: Sequence[str] | None) -> argparse.Namespace:
+    """parse_args, but an unknown option is named with the nearest known one and the command's own help."""
+    arguments, rest = parser.parse_known_args(argv)
+    if rest:
+        command: Parser = arguments.parser
+        wrong = next((word for word in rest if word.startswith("-")), rest[0]).partition("=")[0]
+        what = "unknown option" if wrong.startswith("-") else "one argument too many:"
+        command.error(f"{what} {printable(wrong)}{nearest(wrong, command.option_strings) if wrong.startswith('-') else ''}")
+    return arguments
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The program. Returns the exit status; a traceback that reaches a person is a bug."""
     set_up_logging("info")
     try:
-        arguments = make_parser().parse_args(argv)
+        arguments = parse(make_parser(), argv)
         set_up_logging(arguments.log_level)
         status = int(arguments.run(arguments))
         sys.stdout.flush()

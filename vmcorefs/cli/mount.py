@@ -11,6 +11,7 @@ from vmcorefs.cli.say import introduce
 from vmcorefs.dump import Dump, open_dump
 from vmcorefs.fs.backends import BACKEND_NAMES
 from vmcorefs.fs.mount import IO_MODES, MountOptions, mount
+from vmcorefs.fs.mountpoint import check_mountpoint
 from vmcorefs.fs.tree import File, Tree
 
 HELP = "serve the image's vmcore in a directory; returns when the mount answers"
@@ -38,6 +39,7 @@ def make_tree(dump: Dump) -> Tree:
 
 def run(arguments: argparse.Namespace) -> int:
     """The command."""
+    check_mountpoint(arguments.mountpoint, [])
     with open_dump(arguments.image, **image_options(arguments)) as dump:
         introduce(dump)
         files = [file for file in (dump.image, dump.hsa) if file is not None]

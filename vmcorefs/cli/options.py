@@ -19,6 +19,11 @@ class Parser(argparse.ArgumentParser):
         kwargs.setdefault("allow_abbrev", False)
         super().__init__(*args, **kwargs)
 
+    @property
+    def option_strings(self) -> list[str]:
+        """All options, as they are written."""
+        return list(self._option_string_actions)
+
     def error(self, message: str) -> NoReturn:
         """One line, and where to find help."""
         raise UsageError(f"{' '.join(message.split())}; see {self.prog} --help")

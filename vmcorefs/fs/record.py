@@ -27,10 +27,11 @@ class Record:
 
 
 def start_time(pid: int) -> int | None:
-    """Field 22 of /proc/PID/stat; None if there is no such process."""
+    """Field 22 of /proc/PID/stat; None if there is no such process, or it has ended and was only not waited for."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
-            return int(file.read().rpartition(b")")[2].split()[19])
+            fields = file.read().rpartition(b")")[2].split()
+            return None if fields[0] in {b"Z", b"X"} else int(fields[19])
     except (OSError, IndexError, ValueError):
         return None
 

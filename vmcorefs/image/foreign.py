@@ -73,5 +73,6 @@ def _elf_words(head: bytes) -> str:
     if machine != _EM_S390:
         return f"an ELF {what} for {name} (e_machine {machine} at offset 0x12), no s390x system; use a tool for that machine"
     if what == "core":
-        return "an s390 ELF core; such a core can be opened with drgn or crash as it is, vmcorefs reads raw memory images"
+        return ("an s390 ELF core, which is not read yet; a core that a Linux kernel or zgetdump wrote can be opened with drgn "
+                "or crash as it is, else take a raw memory image")
     return "an s390 ELF file (a program or kernel), not memory; take a raw memory image"

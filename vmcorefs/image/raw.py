@@ -1,4 +1,4 @@
-"""A raw image: file offset = absolute address (QMP pmemsave, virsh, dd from a dump kernel)."""
+"""A raw image: file offset = absolute address, as QMP pmemsave writes it."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ from vmcorefs.quantities import PAGE_SIZE, human_size
 from vmcorefs.s390 import Absent, Scan
 from vmcorefs.s390.elfcorebuf import find_finished_headers
 from vmcorefs.s390.lowcore import OS_INFO, AbsoluteLowcore, read_absolute_lowcore
+from vmcorefs.s390.lowcore import SIZE as LOWCORE_SIZE
 from vmcorefs.s390.os_info import MAGIC, OsInfo, read_os_info
 from vmcorefs.s390.parmarea import Crashkernel, has_kernel_image, read_crashkernel
 from vmcorefs.s390.vmcoreinfo import Vmcoreinfo, read_vmcoreinfo_note
@@ -55,21 +56,28 @@ def raw_read(image: ImageFile, offset: int, size: int) -> bytes:
     return image.pread(size, offset)
 
 
-def choose_mode(image: ImageFile, wanted: str, oldmem: tuple[int, int] | None, hsa: ImageFile | None,
-                hsa_size: int | None) -> Mode:
-    """The mode of *image* under the given options. Raises UsageError or ImageError with what to do."""
+def refuse_contradictions(wanted: str, *, oldmem: bool, hsa: bool, hsa_size: bool) -> None:
+    """Raise UsageError for options that do not go together; the flags say which were given. Looks at no file."""
     if wanted not in MODES:
         raise UsageError(f"unknown mode {wanted!r}; one of {', '.join(MODES)}")
-    if oldmem is not None and (hsa is not None or wanted in ("zfcpdump", "plain")):
-        other = "an HSA file" if hsa is not None else f"mode {wanted}"
+    if oldmem and (hsa or wanted in {"zfcpdump", "plain"}):
+        other = "an HSA file" if hsa else f"mode {wanted}"
         raise UsageError(f"--oldmem belongs to kdump mode and cannot be combined with {other}; leave one of them out")
-    if hsa is not None and wanted in ("kdump", "plain"):
+    if hsa and wanted in {"kdump", "plain"}:
         raise UsageError(f"--hsa belongs to zfcpdump mode and cannot be combined with mode {wanted}; leave one of them out")
-    if hsa_size is not None and hsa is None:
+    if hsa_size and not hsa:
         raise UsageError("--hsa-size says how much of the HSA file counts; give the file with --hsa")
-    if wanted == "zfcpdump" and hsa is None:
-        raise UsageError(f"{image.name}: zfcpdump mode needs the HSA image, the first bytes of the crashed system's memory; "
+    if wanted == "zfcpdump" and not hsa:
+        raise UsageError("zfcpdump mode needs the HSA image, the first bytes of the crashed system's memory; "
                          "give it with --hsa FILE")
+
+
+def choose_mode(image: ImageFile, wanted: str, oldmem: tuple[int, int] | None, hsa: ImageFile | None,
+                hsa_size: int | None) -> Mode:
+    """The mode of *image* under the given options, which do not contradict each other (refuse_contradictions).
+
+    Raises UsageError or ImageError with what to do.
+    """
     if hsa is not None:
         return _zfcpdump(image, hsa, hsa_size, "option")
     if oldmem is not None:
@@ -92,7 +100,8 @@ def _plain(image: ImageFile, origin: str, reason: str) -> Mode:
 
 def _zfcpdump(image: ImageFile, hsa: ImageFile, hsa_size: int | None, origin: str) -> Mode:
     if hsa.size == 0:
-        raise ImageError(f"{hsa.name}: the HSA image is empty; take it again from /sys/kernel/debug/zcore or the dump device")
+        raise ImageError(f"{hsa.name}: the HSA image is empty; copy it again "
+                         "from the zfcpdump kernel's /proc/vmcore, where the memory from physical address 0 on is")
     if hsa_size is not None and hsa_size > hsa.size:
         raise UsageError(f"{hsa.name}: --hsa-size {hsa_size:#x} is larger than the file, which has {hsa.size:#x} bytes")
     size = hsa.size if hsa_size is None else hsa_size
@@ -144,11 +153,11 @@ def _find_swap(image: ImageFile) -> Mode | None:
     area = read_crashkernel(read)
     kernel_image = has_kernel_image(read)
     if not isinstance(area, Absent) and area.sane():
-        if area.end > image.size:
+        if area.base + LOWCORE_SIZE > image.size:
             if not kernel_image:
                 return None
-            raise ImageError(f"{image.name}: the image is cut off: it ends at {image.size:#x}, but the crashed system's memory "
-                             f"up to {area.end:#x} is needed ({area} in the dump kernel's parameter area at 0x10418); "
+            raise ImageError(f"{image.name}: the image is cut off: it ends at {image.size:#x}, but the crashed system's first "
+                             f"pages are at {area.base:#x} ({area} in the dump kernel's parameter area at 0x10418); "
                              "take the image again")
         info = _old_os_info(image, area)
         if isinstance(info, OsInfo) and info.crashkernel == area:

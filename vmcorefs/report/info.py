@@ -174,7 +174,8 @@ def _vmcoreinfo(info: Vmcoreinfo | None) -> dict[str, Any] | None:
     if info is None:
         return None
     return {"address": info.address, "size": len(info.desc), "origin": info.origin, "release": info.osrelease,
-            "crashtime": info.number("CRASHTIME", 10)}
+            "crashtime": info.number("CRASHTIME", 10), "build_id": info.fields.get("BUILD-ID"),
+            "kernel_offset": info.number("KERNELOFFSET")}
 
 
 def _lines(info: Info) -> Iterator[str]:
@@ -189,8 +190,9 @@ def _lines(info: Info) -> Iterator[str]:
     if info.crashkernel:
         base, size = info.crashkernel["base"], info.crashkernel["size"]
         yield row("crashkernel", f"B={base:#x} S={size:#x}: [0, {size:#x}) and [{base:#x}, {base + size:#x}) have changed places")
-    for name, fact in (("crashed kernel", info.crashed_release), ("dump kernel", info.dump_kernel_release)):
-        yield row(name, fact.value if fact else "not known", fact)
+    for name, key, fact in (("crashed kernel", "crashed_release", info.crashed_release),
+                            ("dump kernel", "dump_kernel_release", info.dump_kernel_release)):
+        yield row(name, fact.value if fact else f"not known ({info.absent.get(key, 'it does not say')})", fact)
     if info.os_info:
         yield row("os_info", f"at {info.os_info['address']:#x}, version {info.os_info['version']}, checksum right")
     else:
@@ -198,13 +200,17 @@ def _lines(info: Info) -> Iterator[str]:
     if info.vmcoreinfo:
         where = "" if info.vmcoreinfo["address"] is None else f" at {info.vmcoreinfo['address']:#x}"
         yield row("VMCOREINFO", f"{info.vmcoreinfo['size']} bytes{where}  [{info.vmcoreinfo['origin']}]")
+        if info.vmcoreinfo["build_id"]:
+            yield row("  build id", printable(info.vmcoreinfo["build_id"]))
+        if info.vmcoreinfo["kernel_offset"] is not None:
+            yield row("  KASLR offset", f"{info.vmcoreinfo['kernel_offset']:#x}")
     else:
         yield row("VMCOREINFO", info.absent.get("vmcoreinfo", "none"))
     yield row("layout", info.layout)
     yield row("  TODPREG note", f"{info.todpreg_size.value} bytes", info.todpreg_size)
     yield row("  PT_NOTE align", str(info.note_align.value), info.note_align)
     yield row("  kernel image", "PT_LOAD of its own" if info.image_load.value else "no PT_LOAD of its own", info.image_load)
-    yield row("  vector", "registers of all CPUs" if info.vector.value else "no registers", info.vector)
+    yield row("  vector notes", "of all CPUs" if info.vector.value else "none", info.vector)
     yield row("CPUs", f"{len(info.cpus)}  [{info.cpus_origin}]")
     for cpu in info.cpus:
         where = "" if cpu.address is None else f" address {cpu.address}"
