@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from vmcorefs.errors import UsageError
+from vmcorefs.errors import ImageError, UsageError, printable
+from vmcorefs.image.file import read_small_file
 from vmcorefs.oldmem.mode import MODES
 from vmcorefs.quantities import parse_base_size, parse_range, parse_size
 from vmcorefs.vmcore.layouts import parse_layout
@@ -24,8 +25,28 @@ class Capture:
     hsa: str | None = None
     hsa_size: int | None = None
     memory_range: tuple[tuple[int, int], ...] = ()
+    memory_map: str | None = None
+    device_memory: tuple[tuple[int, int], ...] = ()
     vmcoreinfo: str | None = None
+    cpu_state: tuple[str, ...] = ()
     layout: str = "auto"
+    origins: Mapping[str, str] = field(default_factory=dict)
+
+    def origin(self, name: str) -> str:
+        """Where the value of a field was given, in words."""
+        return self.origins.get(name, f"option --{name.replace('_', '-')}")
+
+    def as_options(self) -> dict[str, Any]:
+        """What make_capture makes the same of, from any working directory: absolute paths, no defaults; fit for JSON."""
+        options: dict[str, Any] = {"image": os.path.abspath(self.image)}
+        for row in FIELDS:
+            value = getattr(self, row.name)
+            if value in (None, (), "auto"):
+                continue
+            if row.path:
+                value = [os.path.abspath(p) for p in value] if row.repeatable else os.path.abspath(value)
+            options[row.name] = value
+        return options
 
 
 @dataclass(frozen=True)
@@ -37,6 +58,7 @@ class Field:
     help: str
     convert: Callable[[Any], Any]
     repeatable: bool = False
+    path: bool = False
 
     @property
     def option(self) -> str:
@@ -76,11 +98,16 @@ FIELDS: tuple[Field, ...] = (
           "kdump where the image shows the swap, else plain", _mode),
     Field("oldmem", "B:S", "base and size of the crashkernel area (kdump), when the image does not say; "
           "sizes and addresses take 0x, K, M, G, T; BASE+SIZE is the same", _pair(parse_base_size)),
-    Field("hsa", "FILE", "HSA image (zfcpdump): the first bytes of the crashed system's memory", _path),
+    Field("hsa", "FILE", "HSA image (zfcpdump): the first bytes of the crashed system's memory", _path, path=True),
     Field("hsa_size", "N", "HSA size, where the HSA file is longer", _number),
     Field("memory_range", "START-END", "memory that the machine had (repeatable; END exclusive); "
           "default: what the image knows, else its extent", _pair(parse_range), repeatable=True),
-    Field("vmcoreinfo", "FILE", "text of VMCOREINFO, for an image whose own cannot be found", _path),
+    Field("memory_map", "FILE", "the same from a file: text of /proc/iomem or of lsmem -b", _path, path=True),
+    Field("device_memory", "START-END", "standby or device ranges that are no part of the machine's memory (repeatable)",
+          _pair(parse_range), repeatable=True),
+    Field("vmcoreinfo", "FILE", "text of VMCOREINFO, for an image whose own cannot be found", _path, path=True),
+    Field("cpu_state", "FILE", "registers of CPUs (repeatable): a saved lowcore page, JSON, or the text of QEMU's info registers",
+          _path, repeatable=True, path=True),
     Field("layout", "auto|5.8|6.1|6.10|RELEASE", "which kernel's bytes are produced; auto: the dump kernel's, from the image",
           parse_layout),
 )
@@ -92,27 +119,117 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f" (did you mean {close[0]}?)" if close else ""
 
 
-def make_capture(image: str | os.PathLike[str], **values: Any) -> Capture:
+def make_capture(image: str | os.PathLike[str] | None = None, *, capture: str | os.PathLike[str] | None = None,
+                 **values: Any) -> Capture:
     """A Capture from values as people or programs give them: text as on the command line, or numbers and pairs.
 
-    Raises UsageError for an unknown name (with the nearest known one) and for values that cannot be meant.
+    *image* may be a directory that holds a capture, or a capture file (.toml); *capture* is such a file, whose values count
+    where *values* say nothing. Raises UsageError for an unknown name (with the nearest known one) and for values that cannot be
+    meant, ImageError for a file or directory that is no capture.
     """
-    fields = {field.name: field for field in FIELDS}
+    origins: dict[str, str] = {}
+    given = {name: value for name, value in values.items() if value is not None}
+    converted = _convert(given, "")
+    path = None if image is None else os.fsdecode(image)
+    if path is not None and os.path.isdir(path):
+        path, found = _look_into(path)
+        for name, value in found.items():
+            if name not in converted:
+                converted[name], origins[name] = value, "capture directory"
+    if path is not None and path.endswith(".toml") and capture is None:
+        path, capture = None, path
+    if capture is not None:
+        file = os.fsdecode(capture)
+        from_file = read_capture_file(file)
+        path = path if path is not None else from_file.get("image")
+        for name, value in from_file.items():
+            if name != "image" and name not in converted:
+                converted[name], origins[name] = value, f"capture file {printable(file)}"
+        if path is None:
+            raise UsageError(f'{printable(file)}: no image is named in it; add a line image = "FILE", or give the image')
+    if path is None:
+        raise UsageError("no image is given")
+    return Capture(path, **converted, origins=origins)
+
+
+def _convert(values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    fields = {row.name: row for row in FIELDS}
     converted: dict[str, Any] = {}
     for name, value in values.items():
-        field = fields.get(name)
-        if field is None:
-            raise UsageError(f"unknown option {name!r}{nearest(name, fields)}")
-        if value is None:
-            continue
+        row = fields.get(name)
+        if row is None:
+            raise UsageError(f"{where}unknown option {name!r}{nearest(name, fields)}")
+        spelled = row.option if not where else row.option.removeprefix("--")
         try:
-            if field.repeatable:
-                several = [value] if isinstance(value, str) else value
-                converted[name] = tuple(field.convert(v) for v in several)
+            if row.repeatable:
+                several = [value] if isinstance(value, (str, bytes, os.PathLike)) else value
+                converted[name] = tuple(row.convert(v) for v in several)
             else:
-                converted[name] = field.convert(value)
+                converted[name] = row.convert(value)
         except UsageError as error:
-            raise UsageError(f"{field.option}: {error}") from None
+            raise UsageError(f"{where}{spelled}: {error}") from None
         except (TypeError, ValueError):
-            raise UsageError(f"{field.option}: {value!r} cannot be meant; write {field.metavar}") from None
-    return Capture(os.fsdecode(image), **converted)
+            raise UsageError(f"{where}{spelled}: {value!r} cannot be meant; write {row.metavar}") from None
+    return converted
+
+
+_CAPTURE_FILE_LIMIT = 1 << 20
+
+
+def read_capture_file(path: str) -> dict[str, Any]:
+    """The values of a capture file (TOML): keys are the long options' names, and ``image``; paths in it are relative to it.
+
+    Raises ImageError if it is no TOML, UsageError for an unknown key (with the nearest known one) or a wrong type.
+    """
+    import tomllib
+
+    data, name = read_small_file(path, "capture file", _CAPTURE_FILE_LIMIT)
+    try:
+        table = tomllib.loads(data.decode("utf-8"))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ImageError(f"{name}: no TOML ({error})") from None
+    keys = {row.option.removeprefix("--"): row for row in FIELDS}
+    keys |= {key + "s": row for key, row in list(keys.items()) if row.repeatable}
+    folder = os.path.dirname(os.path.abspath(path))
+    values: dict[str, Any] = {}
+    image: str | None = None
+    for key, value in table.items():
+        if key == "image":
+            if not isinstance(value, str):
+                raise UsageError(f'{name}: image: {value!r} is no file name; write image = "oldmem.img"')
+            image = os.path.join(folder, value)
+        elif key not in keys:
+            raise UsageError(f"{name}: unknown key {key!r}{nearest(key, ['image', *keys])}")
+        elif keys[key].name in values:
+            raise UsageError(f"{name}: {key} is there twice")
+        else:
+            values[keys[key].name] = value
+    converted = _convert(values, f"{name}: ")
+    for row in FIELDS:
+        if row.path and row.name in converted:
+            value = converted[row.name]
+            converted[row.name] = tuple(os.path.join(folder, p) for p in value) if row.repeatable else os.path.join(folder, value)
+    return converted | ({"image": image} if image is not None else {})
+
+
+def _look_into(directory: str) -> tuple[str, dict[str, Any]]:
+    """(image or capture file, other values) of a directory that holds a capture: one .toml, else oldmem.img and hsa.img."""
+    name = printable(directory)
+    try:
+        entries = sorted(os.listdir(directory))
+    except OSError as error:
+        raise ImageError(f"{name}: cannot look into the directory: {error.strerror}") from error
+    files = [entry for entry in entries if entry.endswith(".toml")]
+    images = [entry for entry in entries if entry.endswith(".img") and entry != "hsa.img"]
+    if len(files) > 1:
+        raise ImageError(f"{name}: {len(files)} capture files are in this directory ({printable(files[0])}, "
+                         f"{printable(files[1])}); give the one that is meant")
+    if files:
+        return os.path.join(directory, files[0]), {}
+    if len(images) > 1:
+        raise ImageError(f"{name}: {len(images)} images are in this directory ({printable(images[0])}, {printable(images[1])}); "
+                         "give the one that is meant")
+    if not images:
+        raise ImageError(f"{name}: is a directory, and no capture is in it (oldmem.img, or a capture file .toml); give the image")
+    hsa = os.path.join(directory, "hsa.img")
+    return os.path.join(directory, images[0]), {"hsa": hsa} if os.path.exists(hsa) else {}

@@ -11,17 +11,18 @@ from functools import cached_property
 from typing import Any
 
 from vmcorefs.capture import Capture, make_capture
-from vmcorefs.errors import ImageError, OldmemReadError
+from vmcorefs.errors import ImageError
 from vmcorefs.facts import Fact, Problem
 from vmcorefs.image import open_image
-from vmcorefs.image.file import ImageFile
-from vmcorefs.oldmem.mapping import OldMemory
-from vmcorefs.oldmem.memory_map import given_ranges, without_crashkernel
+from vmcorefs.image.file import ImageFile, read_small_file
+from vmcorefs.oldmem.mapping import ADDRESS_END, OldMemory
+from vmcorefs.oldmem.memory_map import given_ranges, parse_memory_map, without_crashkernel
 from vmcorefs.oldmem.mode import Mode, choose_mode, linux_evidence, not_linux, raw_scan, refuse_contradictions
 from vmcorefs.quantities import PAGE_SIZE, round_up
-from vmcorefs.ranges import Range, contains
+from vmcorefs.ranges import Range, contains, subtract
 from vmcorefs.s390 import Absent
-from vmcorefs.s390.cpus import Cpu, Cpus, boot_only, from_list, from_lowcores
+from vmcorefs.s390.cpu_state import parse_cpu_state
+from vmcorefs.s390.cpus import Cpu, Cpus, boot_only, from_list, from_lowcores, with_given
 from vmcorefs.s390.elfcorebuf import FinishedHeader, find_finished_headers
 from vmcorefs.s390.lowcore import PREFIXREG, STATUS, AbsoluteLowcore, is_prefix, read_absolute_lowcore
 from vmcorefs.s390.os_info import (
@@ -50,6 +51,8 @@ from vmcorefs.vmcore.layout_evidence import (
 from vmcorefs.vmcore.layouts import switches_for_layout
 from vmcorefs.vmcore.merge import Merged, merge
 from vmcorefs.vmcore.notes import notes
+
+_TEXT_LIMIT = 16 << 20  # of a memory map or CPU state
 
 
 class Dump:
@@ -119,6 +122,14 @@ class Dump:
     def problems(self) -> tuple[Problem, ...]:
         """What is wrong with the image, each worth one warning."""
         return tuple(self._problems)
+
+    @property
+    def mode_origin(self) -> str:
+        """Where the mode was taken from, in words."""
+        if self.mode.origin != "option":
+            return self.mode.origin
+        given = "hsa" if self.hsa is not None else "oldmem" if self.capture.oldmem is not None else "mode"
+        return self.capture.origin(given)
 
     @cached_property
     def notice(self) -> str:
@@ -213,6 +224,12 @@ class Dump:
 
     def _find_cpus(self) -> Cpus:
         found = self._find_cpus_by_trust()
+        if self.capture.cpu_state:
+            states = [state for path in self.capture.cpu_state
+                      for state in parse_cpu_state(*read_small_file(path, "CPU state", _TEXT_LIMIT))]
+            found, incomplete = with_given(found, states, self.oldmem.read, self.vmcoreinfo)
+            for text in incomplete:
+                self._problem("cpu-state", text)
         if not found.cpus:
             self._problem("cpus", "no CPU with saved registers was found, so vmcore has no register notes"
                           + (f" ({found.left_out[0]})" if found.left_out else ""))
@@ -290,9 +307,22 @@ class Dump:
         return False
 
     def _find_ranges(self) -> Fact[tuple[Range, ...]]:
-        if self.capture.memory_range:
-            return Fact(given_ranges(self.capture.memory_range, self._extent(), self.image.name),
-                        "option --memory-range")
+        physmem = self._find_physmem()
+        if self.capture.device_memory:
+            left = physmem.value
+            for start, end in given_ranges(self.capture.device_memory, ADDRESS_END, self.image.name):
+                left = subtract(left, (start, end))
+            return Fact(left, f"{physmem.origin}, without {self.capture.origin('device_memory')}", physmem.assumed)
+        return physmem
+
+    def _find_physmem(self) -> Fact[tuple[Range, ...]]:
+        capture = self.capture
+        if capture.memory_range:
+            return Fact(given_ranges(capture.memory_range, self._extent(), self.image.name), capture.origin("memory_range"))
+        if capture.memory_map is not None:
+            data, name = read_small_file(capture.memory_map, "memory map", _TEXT_LIMIT)
+            ranges = parse_memory_map(data.decode("utf-8", "replace"), name)
+            return Fact(given_ranges(ranges, self._extent(), self.image.name), f"{capture.origin('memory_map')} ({name})")
         if self.finished_header is not None:
             return Fact(self.finished_header.ranges, HEADER_ORIGIN)
         return Fact((Range(0, self._extent()),), "extent of the image", assumed=True)
@@ -336,21 +366,18 @@ class Dump:
 
 
 def _read_vmcoreinfo_option(path: str) -> Vmcoreinfo:
-    with ImageFile(path, what="VMCOREINFO file") as file:
-        if not 0 < file.size <= DESC_LIMIT:
-            raise ImageError(f"{file.name}: {file.size} bytes are no VMCOREINFO text (1 to {DESC_LIMIT} bytes)")
-        try:
-            desc = file.pread(file.size, 0)
-        except OldmemReadError as error:
-            raise ImageError(str(error)) from error
+    desc, name = read_small_file(path, "VMCOREINFO text", DESC_LIMIT)
     if b"OSRELEASE=" not in desc:
-        raise ImageError(f"{file.name}: no VMCOREINFO text, there is no line OSRELEASE=; "
+        raise ImageError(f"{name}: no VMCOREINFO text, there is no line OSRELEASE=; "
                          "give the text as makedumpfile or the note has it")
     return Vmcoreinfo(desc, "option")
 
 
-def open_dump(image: str | os.PathLike[str], **options: Any) -> Dump:
-    """Open *image*; the keywords are the options of the command line with _ for - (see vmcorefs.capture.FIELDS)."""
+def open_dump(image: str | os.PathLike[str] | None = None, **options: Any) -> Dump:
+    """Open *image*: a file, a directory that holds a capture, or a capture file (.toml; also as ``capture=``).
+
+    The other keywords are the options of the command line with _ for - (see vmcorefs.capture.FIELDS).
+    """
     return Dump(make_capture(image, **options))
 
 

@@ -39,7 +39,7 @@ def workplace(tmp_path: Path) -> Iterator[tuple[Path, dict[str, str]]]:
     programs = folder / "bin"
     programs.mkdir()
     (programs / "python3").symlink_to(sys.executable)
-    (programs / "vmcorefs").write_text(f"#!/bin/sh\nexec {sys.executable} -m vmcorefs \"$@\"\n")
+    (programs / "vmcorefs").write_text(f'#!/bin/sh\nexec {sys.executable} -m vmcorefs "$@"\n')
     (programs / "vmcorefs").chmod(0o755)
     environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT), "LC_ALL": "C.UTF-8"}
     yield folder, environment

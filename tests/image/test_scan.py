@@ -13,7 +13,7 @@ from vmcorefs.image.file import ImageFile
 
 PAGE = 4096
 MIB = 1 << 20
-STEP = 4 * MIB  # pieces; patterns are put across their borders
+STEP = MIB  # pieces are of some MiB; patterns are put across their borders
 NEEDLE = b"the needle that is searched for."
 
 
@@ -42,7 +42,8 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "a.img"
 
 
-@pytest.mark.parametrize("at", [0, 1, PAGE - 5, STEP - 31, STEP - 1, STEP, 2 * STEP - 16, 9 * MIB - 32])
+@pytest.mark.parametrize("at", [
+    0, 1, PAGE - 5, STEP - 31, STEP - 1, STEP, 2 * STEP - 16, 4 * STEP - 7, 8 * STEP - 31, 9 * MIB - 32])
 def test_a_needle_is_found_wherever_it_lies(path: Path, at: int) -> None:
     path.write_bytes(b"x" * 9 * MIB)
     with path.open("r+b") as file:

@@ -13,7 +13,7 @@ from tests.builders import Built, Cpu, Machine, OsInfo, cpus
 from tests.image.bad_disk import BadDisk
 from vmcorefs.errors import ImageError, UsageError, VmcorefsError
 from vmcorefs.image.file import ImageFile
-from vmcorefs.oldmem.mode import Mode, choose_mode, linux_evidence
+from vmcorefs.oldmem.mode import Mode, choose_mode, linux_evidence, refuse_contradictions
 
 MIB = 1 << 20
 PARMAREA = 0x10400
@@ -158,13 +158,22 @@ def test_a_lost_parmarea_and_a_bad_os_info_is_no_kdump(tmp_path: Path, choose: C
     assert str(built.image) in message
 
 
-def test_an_image_cut_off_inside_the_swapped_area_is_refused(tmp_path: Path, choose: Choose) -> None:
+@pytest.mark.parametrize("size", [2 * MIB, 2 * MIB + 0x1000, 2 * MIB + 0x1FFF])
+def test_an_image_cut_off_before_the_swapped_lowcore_is_refused(tmp_path: Path, choose: Choose, size: int) -> None:
     built = Machine().build(tmp_path)
-    os.truncate(built.image, 3 * MIB - 4096)
+    os.truncate(built.image, size)
     message = refused(choose, built.image)
+    assert str(built.image) in message
     assert "cut off" in message
-    assert "0x2ff000" in message
-    assert "0x300000" in message
+    assert f"{size:#x}" in message
+    assert "0x200000" in message
+
+
+@pytest.mark.parametrize("size", [2 * MIB + 0x2000, 3 * MIB - 0x1000, 3 * MIB - 5])
+def test_an_image_cut_off_inside_the_swapped_area_is_kdump_all_the_same(tmp_path: Path, choose: Choose, size: int) -> None:
+    built = Machine().build(tmp_path)
+    os.truncate(built.image, size)
+    assert choose(built.image).crashkernel == (2 * MIB, MIB)
 
 
 def test_an_image_cut_off_right_behind_the_swapped_area_is_served(tmp_path: Path, choose: Choose) -> None:
@@ -279,13 +288,6 @@ def test_given_oldmem_is_checked(tmp_path: Path, choose: Choose, oldmem: tuple[i
     assert f"{oldmem[0]:#x}" in message
 
 
-def test_zfcpdump_without_hsa_is_refused(tmp_path: Path, choose: Choose) -> None:
-    built = Machine(mode="zfcpdump").build(tmp_path)
-    message = refused(choose, built.image, "zfcpdump")
-    assert "--hsa FILE" in message
-    assert str(built.image) in message
-
-
 @pytest.mark.parametrize(("size", "hsa_size", "words"), [
     (0, None, "empty"),
     (MIB + 1, None, "0x100001 is no multiple of 4096"),
@@ -307,22 +309,29 @@ def test_an_hsa_file_of_a_wrong_size_is_refused(tmp_path: Path, choose: Choose, 
 
 
 @pytest.mark.parametrize(("wanted", "oldmem", "hsa", "hsa_size", "words"), [
-    ("auto", (2 * MIB, MIB), True, None, "--oldmem belongs to kdump mode and cannot be combined with an HSA file"),
-    ("kdump", (2 * MIB, MIB), True, None, "--oldmem belongs to kdump mode"),
-    ("zfcpdump", (2 * MIB, MIB), False, None, "cannot be combined with mode zfcpdump"),
-    ("plain", (2 * MIB, MIB), False, None, "cannot be combined with mode plain"),
-    ("kdump", None, True, None, "--hsa belongs to zfcpdump mode and cannot be combined with mode kdump"),
-    ("plain", None, True, None, "--hsa belongs to zfcpdump mode and cannot be combined with mode plain"),
-    ("auto", None, False, MIB, "give the file with --hsa"),
-    ("warp", None, False, None, "unknown mode 'warp'; one of auto, kdump, zfcpdump, plain"),
+    ("auto", True, True, False, "--oldmem belongs to kdump mode and cannot be combined with an HSA file"),
+    ("kdump", True, True, False, "--oldmem belongs to kdump mode"),
+    ("zfcpdump", True, False, False, "cannot be combined with mode zfcpdump"),
+    ("plain", True, False, False, "cannot be combined with mode plain"),
+    ("kdump", False, True, False, "--hsa belongs to zfcpdump mode and cannot be combined with mode kdump"),
+    ("plain", False, True, False, "--hsa belongs to zfcpdump mode and cannot be combined with mode plain"),
+    ("auto", False, False, True, "give the file with --hsa"),
+    ("zfcpdump", False, False, False, "give it with --hsa FILE"),
+    ("warp", False, False, False, "unknown mode 'warp'; one of auto, kdump, zfcpdump, plain"),
 ])
-def test_options_that_contradict_each_other_are_refused(
-        tmp_path: Path, choose: Choose, wanted: str, oldmem: tuple[int, int] | None, hsa: bool, hsa_size: int | None,
-        words: str) -> None:
-    built = Machine(mode="zfcpdump").build(tmp_path)
+def test_options_that_contradict_each_other_are_refused(wanted: str, oldmem: bool, hsa: bool, hsa_size: bool,
+                                                        words: str) -> None:
     with pytest.raises(UsageError) as caught:
-        choose(built.image, wanted, oldmem, built.hsa if hsa else None, hsa_size)
+        refuse_contradictions(wanted, oldmem=oldmem, hsa=hsa, hsa_size=hsa_size)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(("wanted", "oldmem", "hsa", "hsa_size"), [
+    ("auto", False, False, False), ("auto", True, False, False), ("kdump", True, False, False), ("kdump", False, False, False),
+    ("auto", False, True, True), ("zfcpdump", False, True, False), ("plain", False, False, False),
+])
+def test_options_that_go_together(wanted: str, oldmem: bool, hsa: bool, hsa_size: bool) -> None:
+    refuse_contradictions(wanted, oldmem=oldmem, hsa=hsa, hsa_size=hsa_size)
 
 
 # -- is it Linux at all -----------------------------------------------------------------------------------------------------

@@ -62,7 +62,7 @@ def test_stacks(gold: Gold) -> None:
     """The boot CPU's stack lies where p_vaddr says. CPU 3, third thread, crashed: its stack is in vmalloc space, so GDB, which
     reads no page tables, knows the first frame only.
     """
-    _, first, third = re.split(r"^Thread \d .*$", gdb(gold, "thread apply 1 3 bt"), flags=re.MULTILINE)
+    _, first, third = re.split(r"^Thread \d .*$", gdb(gold, "thread apply 1 bt 3", "thread apply 3 bt 1"), flags=re.MULTILINE)
     frames = re.findall(r"^#\d+ +(?:0x\w+ in )?(\w+) \(", first, re.MULTILINE)
     assert frames[:3] == ["__do_machine_kdump", "__machine_kdump", "__machine_kexec"]
     assert re.search(r"^#0 .*pcpu_delegate \(", third, re.MULTILINE)

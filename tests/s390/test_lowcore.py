@@ -25,7 +25,8 @@ def absolute(page: bytes) -> AbsoluteLowcore:
 
 
 def test_fields_of_absolute_lowcore() -> None:
-    found = absolute(Lowcore(absolute=True, vmcore_info=0x1122334455667788, os_info=0x99AA000, status=STATE.store_status()).to_bytes())
+    page = Lowcore(absolute=True, vmcore_info=0x1122334455667788, os_info=0x99AA000, status=STATE.store_status())
+    found = absolute(page.to_bytes())
     assert (found.vmcore_info, found.os_info) == (0x1122334455667788, 0x99AA000)
     assert found.status == STATE.store_status()
     assert len(found.status) == 512
@@ -39,7 +40,8 @@ def test_an_unreadable_lowcore_is_absent() -> None:
     assert "not there" in found.reason
 
 
-@pytest.mark.parametrize(("cr0", "enabled"), [(0x14146200, False), (0x14166200, True), (0x20000, True), (0xFFFFFFFFFFFDFFFF, False)])
+@pytest.mark.parametrize(("cr0", "enabled"), [
+    (0x14146200, False), (0x14166200, True), (0x20000, True), (0xFFFFFFFFFFFDFFFF, False)])
 def test_vector_enablement_is_one_bit_of_control_register_0(cr0: int, enabled: bool) -> None:
     assert absolute(Lowcore(absolute=True, cregs=cr0.to_bytes(8, "big")).to_bytes()).vector_enablement is enabled
 

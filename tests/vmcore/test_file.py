@@ -61,7 +61,7 @@ def test_it_is_a_raw_file_for_reading(vmcore: VmcoreFile) -> None:
 
 def test_it_cannot_be_written(vmcore: VmcoreFile) -> None:
     with pytest.raises((OSError, AttributeError, NotImplementedError)):
-        vmcore.write(b"x")  # type: ignore[attr-defined]
+        vmcore.write(b"x")
     with pytest.raises(io.UnsupportedOperation):
         vmcore.truncate(0)
 

@@ -69,7 +69,8 @@ def test_mainline_and_stable(release: str, expected: Triple) -> None:
     # 16: Ubuntu 22.04
     ("5.15.0-64-generic", A), ("5.15.0-65-generic", B), ("5.15.0-185-generic", B),
     # 17: Ubuntu HWE
-    ("5.8.0-63-generic", A), ("5.11.0-49-generic", A), ("5.13.0-52-generic", A), ("5.19.0-50-generic", A), ("4.15.0-213-generic", A),
+    ("5.8.0-63-generic", A), ("5.11.0-49-generic", A), ("5.13.0-52-generic", A), ("5.19.0-50-generic", A),
+    ("4.15.0-213-generic", A),
     # 18 to 21: Ubuntu 6.x
     ("6.2.0-39-generic", B), ("6.5.0-14-generic", C), ("6.8.0-60-generic", C), ("6.11.0-8-generic", D),
     # 22: Debian 10

@@ -90,7 +90,7 @@ CHECKS: tuple[Check, ...] = (
     Check("lowcore", "absolute lowcore of the crashed system", ("lowcore",), _lowcore),
     Check("os_info", "os_info page and the checksums of its entries", ("os_info",), _os_info),
     Check("vmcoreinfo", "VMCOREINFO note", ("vmcoreinfo",), _vmcoreinfo),
-    Check("cpus", "save areas of all CPUs and their order", ("cpus", "cpu-order"), _cpus),
+    Check("cpus", "save areas of all CPUs and their order", ("cpus", "cpu-order", "cpu-state"), _cpus),
     Check("vector", "vector registers", ("vector",), _vector),
     Check("memory", "memory ranges against the image", ("truncated", "partial-page"), _memory),
     Check("kernel-image", "os_info's kernel image addresses", ("kernel-image",), _kernel_image),

@@ -9,14 +9,14 @@ from dataclasses import asdict
 
 from vmcorefs.check import run_checks
 from vmcorefs.cli.info import open_image_or_mount
-from vmcorefs.cli.options import add_common_options, add_image_options
+from vmcorefs.cli.options import Parser, add_common_options, add_image_argument, add_image_options
 
 HELP = "every consistency check, a line each; exit 1 where one fails"
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: Parser) -> None:
     """The command's arguments."""
-    parser.add_argument("image", metavar="IMAGE|MOUNTPOINT", help="memory image, or where its vmcore is mounted")
+    add_image_argument(parser, "IMAGE|MOUNTPOINT", "memory image, or where its vmcore is mounted")
     parser.add_argument("--json", action="store_true", help="for programs")
     add_image_options(parser)
     add_common_options(parser)

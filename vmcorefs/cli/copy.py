@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from vmcorefs.cli.options import add_common_options, add_image_options, image_options
+from vmcorefs.cli.options import Parser, add_common_options, add_image_argument, add_image_options, image_options
 from vmcorefs.cli.progress import terminal_progress
 from vmcorefs.cli.say import introduce
 from vmcorefs.dump import open_dump
@@ -15,9 +15,9 @@ from vmcorefs.output.copy import copy_to_descriptor, copy_to_file
 HELP = "write the same bytes to a file or a pipe, without a mount"
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: Parser) -> None:
     """The command's arguments."""
-    parser.add_argument("image", metavar="IMAGE", help="raw memory image of the crashed machine")
+    add_image_argument(parser)
     parser.add_argument("file", metavar="FILE", help="where to write; - is standard output")
     parser.add_argument("--force", action="store_true", help="overwrite FILE")
     add_image_options(parser)

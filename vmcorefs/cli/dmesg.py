@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from vmcorefs.cli.info import open_image_or_mount
-from vmcorefs.cli.options import add_common_options, add_image_options
+from vmcorefs.cli.options import Parser, add_common_options, add_image_argument, add_image_options
 from vmcorefs.cli.say import log
 from vmcorefs.report.dmesg import find_dmesg, lines
 from vmcorefs.s390 import Absent
@@ -15,9 +15,9 @@ from vmcorefs.s390.printk import Damage
 HELP = "the crashed kernel's log, as makedumpfile --dump-dmesg prints it; exit 1 where a part of it is missing"
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: Parser) -> None:
     """The command's arguments."""
-    parser.add_argument("image", metavar="IMAGE|MOUNTPOINT", help="memory image, or where its vmcore is mounted")
+    add_image_argument(parser, "IMAGE|MOUNTPOINT", "memory image, or where its vmcore is mounted")
     parser.add_argument("--callers", action="store_true",
                         help="with the task [T1] or CPU [C0] that logged each record, as makedumpfile from 1.7.5 on")
     add_image_options(parser)

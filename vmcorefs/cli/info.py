@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 
-from vmcorefs.cli.options import add_common_options, add_image_options, image_options
+from vmcorefs.cli.options import Parser, add_common_options, add_image_argument, add_image_options, image_options
 from vmcorefs.cli.say import log
 from vmcorefs.dump import Dump, open_dump
 from vmcorefs.errors import UsageError, printable
@@ -16,9 +16,9 @@ from vmcorefs.fs.record import find_record
 HELP = "what is in the image, every fact with its origin"
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: Parser) -> None:
     """The command's arguments."""
-    parser.add_argument("image", metavar="IMAGE|MOUNTPOINT", help="memory image, or where its vmcore is mounted")
+    add_image_argument(parser, "IMAGE|MOUNTPOINT", "memory image, or where its vmcore is mounted")
     parser.add_argument("--json", action="store_true", help="for programs")
     add_image_options(parser)
     add_common_options(parser)
@@ -27,9 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def open_image_or_mount(arguments: argparse.Namespace) -> Dump:
     """The image, or what is mounted at a mount point, as it was mounted."""
     options = image_options(arguments)
-    where = absolute(arguments.image)
-    entry = find_mount(where)
-    if entry is None or entry.type != TYPE:
+    where = None if arguments.image is None else absolute(arguments.image)
+    entry = None if where is None else find_mount(where)
+    if where is None or entry is None or entry.type != TYPE:
         return open_dump(arguments.image, **options)
     record = find_record(entry.device, where)
     if record is None:
@@ -37,8 +37,7 @@ def open_image_or_mount(arguments: argparse.Namespace) -> Dump:
                          f"{printable(entry.source)} with its options")
     if options:
         raise UsageError(f"{printable(arguments.image)}: a mount has its options already; leave --{next(iter(options))} out")
-    capture = {name: value for name, value in record.capture.items() if value not in (None, [])}
-    return open_dump(**capture)
+    return open_dump(**record.capture)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -22,8 +22,9 @@ _EPILOG = """exit status: 0 done; 1 the answer is no (a check failed, a mount is
 2 wrong usage or bad input; 3 the system lacks something, and the message says what to do"""
 
 
-def make_parser() -> Parser:
-    """The parser of the whole command line."""
+def make_parser(argv: Sequence[str] = ()) -> Parser:
+    """The parser of the whole command line; *argv* tells whether --capture makes IMAGE optional."""
+    capture_given = any(word == "--capture" or word.startswith("--capture=") for word in argv)
     parser = Parser(prog="vmcorefs", epilog=_EPILOG,
                     description="The /proc/vmcore of a crashed s390x machine's dump kernel, from an image of its memory.")
     parser.add_argument("--version", action="version", version=f"vmcorefs {__version__}")
@@ -31,6 +32,7 @@ def make_parser() -> Parser:
     for name in COMMANDS:
         module = importlib.import_module(f"vmcorefs.cli.{name}")
         command = commands.add_parser(name, help=module.HELP, description=module.HELP, epilog=_EPILOG)
+        command.capture_given = capture_given
         module.add_arguments(command)
         command.set_defaults(run=module.run, parser=command)
     return parser
@@ -51,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The program. Returns the exit status; a traceback that reaches a person is a bug."""
     set_up_logging("info")
     try:
-        arguments = parse(make_parser(), argv)
+        arguments = parse(make_parser(sys.argv[1:] if argv is None else argv), argv)
         set_up_logging(arguments.log_level)
         status = int(arguments.run(arguments))
         sys.stdout.flush()

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import os
-from dataclasses import asdict
 
-from vmcorefs.cli.options import add_common_options, add_image_options, choices, image_options
+from vmcorefs.cli.options import Parser, add_common_options, add_image_argument, add_image_options, choices, image_options
 from vmcorefs.cli.say import introduce
 from vmcorefs.dump import Dump, open_dump
 from vmcorefs.fs.backends import BACKEND_NAMES
@@ -17,9 +15,9 @@ from vmcorefs.fs.tree import File, Tree
 HELP = "serve the image's vmcore in a directory; returns when the mount answers"
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: Parser) -> None:
     """The command's arguments."""
-    parser.add_argument("image", metavar="IMAGE", help="raw memory image of the crashed machine")
+    add_image_argument(parser)
     parser.add_argument("mountpoint", metavar="MOUNTPOINT", help="an empty directory")
     parser.add_argument("-f", "--foreground", action="store_true", help="stay in the foreground until unmounted")
     parser.add_argument("--io", default="auto", **choices(IO_MODES),
@@ -43,12 +41,8 @@ def run(arguments: argparse.Namespace) -> int:
     with open_dump(arguments.image, **image_options(arguments)) as dump:
         introduce(dump)
         files = [file for file in (dump.image, dump.hsa) if file is not None]
-        capture = asdict(dump.capture)
-        for name in ("image", "hsa", "vmcoreinfo"):
-            if capture[name] is not None:
-                capture[name] = os.path.abspath(capture[name])
         options = MountOptions(
             source=dump.image.path, foreground=arguments.foreground, io=arguments.io, backend=arguments.backend,
-            sources=[file.path for file in files], keep_fds=[file.fd for file in files], capture=capture)
+            sources=[file.path for file in files], keep_fds=[file.fd for file in files], capture=dump.capture.as_options())
         mount(make_tree(dump), arguments.mountpoint, options, "vmcore")
     return 0

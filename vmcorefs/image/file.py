@@ -156,6 +156,17 @@ class ImageFile:
         return min(data, end), min(max(hole, data + 1), end)
 
 
+def read_small_file(path: str | os.PathLike[str], what: str, limit: int) -> tuple[bytes, str]:
+    """(content, name for messages) of an input file of 1 to *limit* bytes. Raises ImageError."""
+    with ImageFile(path, what=what) as file:
+        if not 0 < file.size <= limit:
+            raise ImageError(f"{file.name}: {file.size} bytes are no {what} (1 to {limit} bytes)")
+        try:
+            return file.pread(file.size, 0), file.name
+        except OldmemReadError as error:
+            raise ImageError(str(error)) from error
+
+
 def _kind(mode: int) -> str:
     for test, word in ((stat.S_ISFIFO, "FIFO"), (stat.S_ISCHR, "character device"), (stat.S_ISSOCK, "socket")):
         if test(mode):

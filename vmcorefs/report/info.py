@@ -124,7 +124,7 @@ def make_info(dump: Dump) -> Info:
         image=FileInfo(printable(dump.image.path), dump.image.size),
         hsa=FileInfo(printable(dump.hsa.path), dump.hsa.size) if dump.hsa is not None else None,
         hsa_size=dump.mode.hsa_size,
-        mode=FactInfo(dump.mode.name, dump.mode.origin),
+        mode=FactInfo(dump.mode.name, dump.mode_origin),
         mode_reason=dump.mode.reason,
         crashkernel={"base": area.base, "size": area.size} if area else None,
         crashed_release=_release(dump.vmcoreinfo, "VMCOREINFO of the crashed kernel"),

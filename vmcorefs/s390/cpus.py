@@ -9,8 +9,9 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vmcorefs.errors import OldmemReadError
+from vmcorefs.errors import ImageError, OldmemReadError
 from vmcorefs.s390 import Absent, Read, Scan
+from vmcorefs.s390.cpu_state import CpuState
 from vmcorefs.s390.kallsyms import find_symbol
 from vmcorefs.s390.lowcore import (
     CPU_NR,
@@ -24,7 +25,7 @@ from vmcorefs.s390.lowcore import (
     read_status,
     read_vector_registers,
 )
-from vmcorefs.s390.save_area import SaveArea, from_status
+from vmcorefs.s390.save_area import STATUS_FIELDS, SaveArea, from_status
 from vmcorefs.s390.vmcoreinfo import Vmcoreinfo
 
 LOWCORE_PTR_LIMIT = 4096
@@ -143,6 +144,59 @@ def _order_assumed(cpus: Sequence[Cpu], boot_prefix: int, addresses: dict[int, i
         return ("the dump kernel's list of CPUs is lost; the notes stand in the order of the CPU addresses as the crashed kernel "
                 "knew them, which is not the order of the logical CPU numbers")
     return None
+
+
+def with_given(found: Cpus, given: Sequence[CpuState], read: Read, vmcoreinfo: Vmcoreinfo | None) -> tuple[Cpus, tuple[str, ...]]:
+    """*found* with the CPUs from outside: one of the same prefix is replaced, others follow by CPU address.
+
+    Also what the files lack, a sentence a CPU: those registers are zero in its notes. A CPU with prefix 0 is left out, as the
+    kernel would. Raises ImageError for a CPU given twice, or one of which it is not known which it is.
+    """
+    lowcores = _by_lowcore_ptr(read, vmcoreinfo)
+    addresses = _cpu_addresses(read, vmcoreinfo, lowcores)
+    by_address = {c.logical if isinstance(addresses, Absent) else addresses[c.prefix]: c for c in lowcores}
+    by_prefix = {c.prefix: address for address, c in by_address.items()}
+    new: dict[int, Cpu] = {}
+    sources: dict[int, str] = {}
+    incomplete: list[str] = []
+    for state in given:
+        area, lacks = _area_of(state, by_address)
+        prefix = area.prefix_address
+        if not prefix:
+            continue
+        if prefix in new:
+            raise ImageError(f"{state.source}: the CPU with prefix {prefix:#x} is given twice (also by {sources[prefix]}); "
+                             "leave one of them out")
+        if lacks:
+            incomplete.append(f"{state.source}: not in the file, so zero in the notes of the CPU with prefix {prefix:#x}: "
+                              f"{', '.join(lacks)}")
+        address = state.address if state.address is not None else by_prefix.get(prefix)
+        new[prefix], sources[prefix] = Cpu(area, "option --cpu-state", None, address), state.source
+    cpus = [new.pop(cpu.save_area.prefix_address, cpu) for cpu in found.cpus]
+    cpus += sorted(new.values(), key=lambda cpu: (cpu.address is None, cpu.address, cpu.save_area.prefix_address))
+    known = [cpu for cpu in cpus if cpu.save_area.vxrs_high is not None]
+    reason = None if len(known) == len(cpus) else found.vector_reason or "--cpu-state does not give them for all CPUs"
+    origin = "option --cpu-state" if all(cpu.origin == "option --cpu-state" for cpu in cpus) else found.origin
+    left_out = () if found.origin == "none" else found.left_out
+    return Cpus(tuple(cpus), origin, left_out, found.order_assumed, reason), tuple(incomplete)
+
+
+def _area_of(state: CpuState, by_address: dict[int, _Lowcore]) -> tuple[SaveArea, tuple[str, ...]]:
+    """The save area, and what the file lacks. The prefix is looked up by CPU address where the file has none."""
+    fields = dict(state.fields)
+    if "prefix" not in fields:
+        lowcore = by_address.get(state.address) if state.address is not None else None
+        if lowcore is None:
+            raise ImageError(f"{state.source}: the prefix of this CPU is not in the file and cannot be found in the image; "
+                             "give it in a JSON file (key prefix)")
+        fields["prefix"] = lowcore.prefix.to_bytes(4, "big")
+    lacks = tuple(word for word in state.missing if word != "prefix")
+    for name, (_, size) in STATUS_FIELDS.items():
+        fields.setdefault(name, bytes(size))
+    if "vxrs_low" not in fields or "vxrs_high" not in fields:
+        fields.pop("vxrs_low", None)
+        fields.pop("vxrs_high", None)
+    return SaveArea(**fields), lacks
 
 
 def _by_lowcore_ptr(read: Read, vmcoreinfo: Vmcoreinfo | None) -> list[_Lowcore]:

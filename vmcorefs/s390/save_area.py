@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from vmcorefs.s390.lowcore import STATUS
 
-# Architected save area, offsets in lowcore; field of struct save_area
-_STATUS_FIELDS = {
+# Architected save area: field of struct save_area -> (offset in lowcore, size)
+STATUS_FIELDS = {
     "fprs": (0x1200, 128),
     "gprs": (0x1280, 128),
     "psw": (0x1300, 16),
@@ -70,12 +70,12 @@ class SaveArea:
 
     def same_status(self, other: SaveArea) -> bool:
         """Whether all registers but the vector registers agree."""
-        return all(getattr(self, name) == getattr(other, name) for name in _STATUS_FIELDS)
+        return all(getattr(self, name) == getattr(other, name) for name in STATUS_FIELDS)
 
 
 def from_status(status: bytes, vector_registers: bytes | None = None) -> SaveArea:
     """From the 512 bytes at lowcore + 0x1200 and, if known, the 512 bytes of v0..v31."""
-    fields = {name: status[at - STATUS:at - STATUS + size] for name, (at, size) in _STATUS_FIELDS.items()}
+    fields = {name: status[at - STATUS:at - STATUS + size] for name, (at, size) in STATUS_FIELDS.items()}
     if vector_registers is None:
         return SaveArea(**fields)
     low = b"".join(vector_registers[16 * i + 8:16 * i + 16] for i in range(16))
