@@ -35,7 +35,7 @@ from tests.builders import (
 )
 from tests.builders.memory import Places, pattern_page
 
-GOLD = os.environ.get("VMCOREFS_GOLD")
+GOLD = os.environ.get("VMCOREFS_GOLD") or None
 CAPTURES = [
     "k61-hot",
     "k61-novx",

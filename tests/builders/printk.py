@@ -113,11 +113,7 @@ class Ring:
 
     def log(self, text: bytes, nanoseconds: int = 0, caller: int = 1, state: int = FINALIZED, *, lost: bool = False) -> int:
         """Stores a record, returns its id. *lost*: no room was found for the text. RESERVED: its writer is not done."""
-        number = (self.head_id + 1) & ID
-        if (number - self.count) & ID == self.tail_id:
-            self.desc(self.tail_id).become(REUSABLE)
-            self.tail_id = (self.tail_id + 1) & ID
-        self.head_id = number
+        number = self.reserve_halfway()
         begin = after = FAILED_LPOS if lost else NO_LPOS
         if text and not lost:
             begin, after = self._store(number, text)
@@ -130,7 +126,10 @@ class Ring:
         """The head has moved on, the descriptor is still the old one (desc_reserve, between its two steps)."""
         number = (self.head_id + 1) & ID
         if (number - self.count) & ID == self.tail_id:
-            self.desc(self.tail_id).become(REUSABLE)
+            oldest = self.desc(self.tail_id)
+            oldest.become(REUSABLE)
+            if not oldest.next & 1 and (oldest.next - self.tail_lpos) % LONG <= self.size:
+                self.tail_lpos = oldest.next
             self.tail_id = (self.tail_id + 1) & ID
         self.head_id = number
         return number

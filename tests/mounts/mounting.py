@@ -20,7 +20,6 @@ from typing import NoReturn
 import pytest
 
 PROGRAM = (sys.executable, "-m", "vmcorefs")
-ROOT = Path(__file__).resolve().parents[2]
 BACKENDS = ("mfusepy", "fusepy")
 LIBRARIES = {"mfusepy": ("libfuse3.so.4", "libfuse3.so.3"), "fusepy": ("libfuse.so.2",)}
 TIMEOUT = 60.0
@@ -69,9 +68,9 @@ def need_root() -> None:
 
 
 def run(command: str, *arguments: Path_, stdin: int = subprocess.DEVNULL, cwd: Path | None = None,
-        env: dict[str, str] | None = None, pass_fds: tuple[int, ...] = ()) -> Finished:
+        env: dict[str, str] | None = None, pass_fds: tuple[int, ...] = (), timeout: float = TIMEOUT) -> Finished:
     """``vmcorefs COMMAND ARGUMENTS``, to its end."""
-    return subprocess.run([*PROGRAM, command, *arguments], stdin=stdin, capture_output=True, timeout=TIMEOUT, check=False,
+    return subprocess.run([*PROGRAM, command, *arguments], stdin=stdin, capture_output=True, timeout=timeout, check=False,
                           cwd=cwd, env=os.environ | (env or {}), pass_fds=pass_fds)
 
 

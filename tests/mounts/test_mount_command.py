@@ -7,7 +7,7 @@ import os
 import select
 import signal
 import subprocess
-import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -43,6 +43,12 @@ def where(tmp_path: Path) -> Path:
     return path
 
 
+def close(descriptor: int) -> None:
+    """The kernel tells a dead mount's daemon about it, which is an error, but the descriptor is closed."""
+    with suppress(OSError):
+        os.close(descriptor)
+
+
 # -- in the background -------------------------------------------------------------------------------------------------
 
 
@@ -54,8 +60,9 @@ def test_it_answers_as_soon_as_mount_returns(machine: Built, machine_data: bytes
     assert done.stdout == machine_data[:64], done.stderr
 
 
-def test_it_says_in_one_line_which_system_is_served(machine: Built, mounted: Mounting) -> None:
-    said = mounted(machine.image).said.splitlines()
+def test_it_says_in_one_line_which_system_is_served(machine: Built, where: Path) -> None:
+    with mounted(machine.image, where) as mount:
+        said = mount.said.splitlines()
     assert len(said) == 1
     assert said[0].startswith(f"vmcorefs: {machine.image}: kdump mode: served is the crashed (production) system; ")
 
@@ -92,7 +99,8 @@ def test_an_inherited_pipe_is_closed(machine: Built, backend: str, where: Path) 
 @pytest.mark.parametrize("redirection", ["| cat", "2>&1 | cat", "2>&1 | tail -n 1"])
 def test_a_pipe_behind_it_ends(machine: Built, where: Path, redirection: str) -> None:
     script = f'"$0" "$@" {redirection}'
-    done = subprocess.run(["sh", "-c", script, *PROGRAM, "mount", machine.image, where], capture_output=True, check=True, timeout=20)
+    command: list[str | Path] = ["sh", "-c", script, *PROGRAM, "mount", machine.image, where]
+    done = subprocess.run(command, capture_output=True, check=True, timeout=20)
     assert (b"kdump mode" in done.stdout) == ("2>&1" in redirection)
     assert stat_errno(where / "vmcore") == 0
     assert run("umount", where).returncode == 0
@@ -123,17 +131,17 @@ def test_the_folder_it_was_started_in_may_go(machine: Built, tmp_path: Path, whe
 
 
 def test_mounted_again_and_again(machine: Built, machine_data: bytes, backend: str, where: Path) -> None:
-    for _ in range(4):
+    for _ in range(2):
         with mounted(machine.image, where, backend=backend) as mount:
             assert mount.vmcore.read_bytes() == machine_data
         assert list(where.iterdir()) == []
 
 
-def test_one_image_mounted_twice(machine: Built, machine_data: bytes, mounted: Mounting, tmp_path: Path) -> None:
-    first, second = mounted(machine.image, where=tmp_path / "a"), mounted(machine.image, "--io", "cached", where=tmp_path / "b")
-    assert first.vmcore.read_bytes() == second.vmcore.read_bytes() == machine_data
-    assert run("umount", first.where).returncode == 0
-    assert second.vmcore.read_bytes() == machine_data
+def test_one_image_mounted_twice(machine: Built, machine_data: bytes, tmp_path: Path) -> None:
+    with mounted(machine.image, tmp_path / "a", backend="fusepy") as one:
+        with mounted(machine.image, tmp_path / "b", "--io", "cached") as other:
+            assert one.vmcore.read_bytes() == other.vmcore.read_bytes() == machine_data
+        assert one.vmcore.read_bytes() == machine_data
 
 
 def test_the_two_libraries(machine: Built, mounted: Mounting, backend: str) -> None:
@@ -171,7 +179,7 @@ def test_a_signal_ends_the_foreground(machine: Built, machine_data: bytes, backe
                     os.pread(descriptor, 100, 0)
         finally:
             if descriptor is not None:
-                os.close(descriptor)
+                close(descriptor)
         _, said = process.communicate()
         assert b"Traceback" not in said
         assert b"error" not in said
@@ -213,6 +221,7 @@ def test_other_peoples_umount_ends_the_foreground(machine: Built, backend: str, 
 def test_a_killed_daemon_leaves_a_dead_mount(machine: Built, backend: str, where: Path) -> None:
     """Never an empty folder. Mounting there again is refused and names what clears it; umount clears it."""
     with mounted(machine.image, where, backend=backend) as mount:
+        assert (stat_errno(where), stat_errno(mount.vmcore)) == (0, 0)  # from now on the kernel has the answers
         descriptor = os.open(mount.vmcore, os.O_RDONLY)
         daemon = mount.daemon
         os.kill(daemon, signal.SIGKILL)
@@ -221,7 +230,7 @@ def test_a_killed_daemon_leaves_a_dead_mount(machine: Built, backend: str, where
             with pytest.raises(OSError, match=f"{os.strerror(errno.ENOTCONN)}|{os.strerror(errno.ECONNABORTED)}"):
                 os.pread(descriptor, 100, 0)
         finally:
-            os.close(descriptor)
+            close(descriptor)
         with pytest.raises(OSError, match=os.strerror(errno.ENOTCONN)):
             os.listdir(where)
         assert read_errno(mount.vmcore) == errno.ENOTCONN
@@ -247,19 +256,22 @@ def test_nothing_below_a_dead_mount(machine: Built, where: Path) -> None:
         os.kill(mount.daemon, signal.SIGKILL)
         wait_until(lambda: not daemons_of(where), "the daemon's end")
         assert_refused(run("mount", machine.image, where / "x"), 2, str(where / "x"))
-        assert_refused(run("mount", where / "vmcore", where.parent), 2, str(where / "vmcore"))
+        (where.parent / "other").mkdir()
+        assert_refused(run("mount", where / "vmcore", where.parent / "other"), 2, str(where / "vmcore"))
 
 
 def test_a_stopped_daemon_is_not_waited_for_for_ever(machine: Built, where: Path) -> None:
     with mounted(machine.image, where) as mount:
-        os.kill(mount.daemon, signal.SIGSTOP)
+        daemon = mount.daemon
+        os.kill(daemon, signal.SIGSTOP)
         try:
-            assert_refused(run("mount", machine.image, where), 2, str(where), "mounted there", "vmcorefs umount")
+            refused = run("mount", machine.image, where, timeout=20)
+            assert_refused(refused, 2, str(where), "mounted there that does not answer", "vmcorefs umount")
             assert run("umount", "--lazy", where).returncode == 0
             assert row_of(where) is None
         finally:
-            os.kill(mount.daemon, signal.SIGCONT)
-        wait_until(lambda: not daemons_of(where), "the daemon's end")
+            os.kill(daemon, signal.SIGCONT)
+        wait_until(lambda: not Path(f"/proc/{daemon}/cmdline").exists() or not daemons_of(where), "the daemon's end")
 
 
 # -- refused mount points ----------------------------------------------------------------------------------------------
@@ -282,29 +294,21 @@ def test_mount_point_is_not_empty(machine: Built, where: Path) -> None:
 
 
 def test_mount_point_contains_the_image(where: Path) -> None:
+    """Such a directory is not empty, either."""
     built = Machine().build(where)
-    assert_refused(run("mount", built.image, where), 2, str(where), "contains", str(built.image))
-    assert_refused(run("mount", "oldmem.img", ".", cwd=where), 2, "contains")
-
-
-def test_mount_point_contains_the_image_through_a_link(where: Path) -> None:
-    built = Machine().build(where)
+    assert_refused(run("mount", built.image, where), 2, str(where), "oldmem.img", "choose an")
+    assert_refused(run("mount", "oldmem.img", ".", cwd=where), 2, "oldmem.img", "choose an")
     (where.parent / "link").symlink_to(built.image)
-    assert_refused(run("mount", where.parent / "link", where), 2, "contains")
+    assert_refused(run("mount", where.parent / "link", where), 2, str(where), "choose an")
+    assert row_of(where) is None
 
 
-def test_mount_point_contains_the_hsa(where: Path, tmp_path: Path) -> None:
-    built = Machine(mode="zfcpdump").build(tmp_path)
-    assert built.hsa is not None
-    built.hsa.rename(where / "hsa.img")
-    assert_refused(run("mount", "--hsa", where / "hsa.img", built.image, where), 2, "contains", "hsa.img")
-
-
-def test_mount_point_is_mounted_already(machine: Built, mounted: Mounting) -> None:
-    mount = mounted(machine.image)
-    for name in (mount.where, f"{mount.where}/", f"{mount.where}/."):
-        assert_refused(run("mount", machine.image, name), 2, str(mount.where), "mounted there already", "vmcorefs umount")
-    assert mount.lives()
+def test_mount_point_is_mounted_already(machine: Built, where: Path) -> None:
+    with mounted(machine.image, where) as mount:
+        for name in (where, f"{where}/."):
+            assert_refused(run("mount", machine.image, name), 2, str(where), "mounted there already", "vmcorefs umount")
+        assert_refused(run("mount", machine.image, mount.vmcore), 2, "not a directory")
+        assert mount.lives()
 
 
 def test_mount_point_is_another_mount(machine: Built, tmp_path: Path) -> None:
@@ -314,10 +318,6 @@ def test_mount_point_is_another_mount(machine: Built, tmp_path: Path) -> None:
         assert_refused(done, 2, str(disk.path.parent))
         assert "vmcorefs umount" not in words(done), "vmcorefs umount refuses this mount"
         assert stat_errno(disk.path) == 0
-
-
-def test_mount_point_is_the_mounted_file(machine: Built, mounted: Mounting) -> None:
-    assert_refused(run("mount", machine.image, mounted(machine.image).vmcore), 2, "not a directory")
 
 
 def test_mount_point_is_empty_text(machine: Built) -> None:
@@ -344,13 +344,10 @@ def test_nothing_is_mounted_when_the_image_is_refused(where: Path, tmp_path: Pat
 # -- unusual names -----------------------------------------------------------------------------------------------------
 
 NAMES = {
-    "spaces": b" two  words ",
+    "spaces and what shells like": "#1 \"two\"  'words' $HOME %s {x} ünïcødé ✓ ".encode(),
     "commas": b"a,b,,ro,fsname=x",
     "backslashes": b"a\\b\\\\c\\,d\\040e\\",
-    "newline and tab": b"a\nb\tc",
-    "no UTF-8": b"\xff\xfe\x80",
-    "letters": "ünïcødé ✓".encode(),
-    "a hash": b"#1 \"quoted\" 'name' $HOME %s {x}",
+    "newline, tab, no UTF-8": b"a\nb\tc\xff\xfe\x80",
     "a dash": b"-o",
 }
 
@@ -374,8 +371,6 @@ def test_names(name: str, machine_data: bytes, machine: Built, backend: str, whe
         with open(mount.vmcore, "rb"):
             busy = run("umount", point)
             assert_refused(busy, 1, f"(pid {os.getpid()})")
-        info = run("info", point)
-        assert info.returncode == 0, words(info)
 
 
 def test_relative_names(machine: Built, machine_data: bytes, where: Path) -> None:
@@ -386,12 +381,5 @@ def test_relative_names(machine: Built, machine_data: bytes, where: Path) -> Non
     assert row is not None
     assert row.source == os.fsencode(folder / "image")
     assert (where / "vmcore").read_bytes() == machine_data
-    assert run("umount", "../mnt/../mnt/", cwd=folder).returncode == 0
+    assert run("umount", "mnt/../../" + folder.name + "/mnt/", cwd=folder).returncode == 0
     assert row_of(where) is None
-
-
-def test_python_api_of_the_same_image_while_it_is_mounted(machine: Built, mounted: Mounting) -> None:
-    mount = mounted(machine.image)
-    program = "import sys, vmcorefs; d = vmcorefs.open(sys.argv[1]); print(d.vmcore.read() == open(sys.argv[2], 'rb').read())"
-    done = subprocess.run([sys.executable, "-c", program, machine.image, mount.vmcore], capture_output=True, check=True, timeout=TIMEOUT)
-    assert done.stdout == b"True\n"

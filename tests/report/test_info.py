@@ -59,7 +59,8 @@ def test_mode_and_crashkernel(tmp_path: Path) -> None:
 
 def test_mode_by_option(tmp_path: Path) -> None:
     info = info_of(Machine(mode="zfcpdump").build(tmp_path))
-    assert (info.mode.value, info.mode.origin, info.hsa_size, info.crashkernel) == ("zfcpdump", "option", MIB, None)
+    assert (info.mode.value, info.hsa_size, info.crashkernel) == ("zfcpdump", MIB, None)
+    assert info.mode.origin.startswith("option")
     assert info.hsa is not None
     assert info.hsa.path.endswith("hsa.img")
 

@@ -215,7 +215,7 @@ def test_search_gives_records_in_order_even_where_ids_overflow() -> None:
 
 
 def test_search_leaves_out_what_cannot_be_there() -> None:
-    ring, (first, second, third) = three()
+    ring, (_, second, third) = three()
     ring.tail_id ^= 1 << 50
     ring.desc(second).state_var ^= 1
     ring.desc(third).state_var = REUSABLE << 62 | third
@@ -244,7 +244,10 @@ def test_more_descriptors_than_memory_has() -> None:
     started = time.monotonic()
     _, words = damaged(ring.place(BASE))
     assert "descriptors that cannot be read" in words
-    assert time.monotonic() - started < 10
+    ring.tail_id = (ring.tail_id - 100) & ID
+    _, words = damaged(ring.place(BASE))
+    assert "all descriptors were searched" in words
+    assert time.monotonic() - started < 20
 
 
 def test_descriptor_of_another_record() -> None:
@@ -368,7 +371,9 @@ def test_ring_itself_cannot_be_read(where: str) -> None:
     assert f"cannot be read at {placed.at[where]:#x}" in absent(placed, memory)
 
 
-@pytest.mark.parametrize(("pointer", "words"), [(0, "the pointer prb is 0"), (LONG - 8, "cannot be read"), (0xFFFFF0, "cannot be read")])
+@pytest.mark.parametrize(("pointer", "words"), [
+    (0, "the pointer prb is 0"), (LONG - 8, "cannot be read"), (0xFFFFF0, "cannot be read"),
+])
 def test_pointer_leads_nowhere(pointer: int, words: str) -> None:
     placed = three()[0].place(BASE)
     memory = memory_of(placed)
@@ -454,10 +459,11 @@ def test_record_buffer_wrapped_many_times() -> None:
 def test_first_record_is_the_end_marker() -> None:
     """log_first_idx may stand on the record of length 0; the log begins at the buffer's start then."""
     log = RecordLog(256)
-    at = 0
-    while log.next >= at:
-        at = log.log(b"0123456789abcdef")
-    log.first = max(i for i in range(16, 256, 8) if log.buffer[i:i + 16] == bytes(16))
+    while log.first <= log.next:
+        last, at = log.next, log.log(b"0123456789abcdef")
+    assert at == 0
+    assert log.buffer[last:last + 16] == bytes(16)
+    log.first = last
     assert texts(log.place(BASE)) == [b"0123456789abcdef"]
 
 
@@ -599,8 +605,6 @@ def test_any_damage_ends_and_is_bounded(make: Callable[[], Placed]) -> None:
             memory.data[address + rng.randrange(len(data))] = rng.choice((0, 1, 0x7F, 0x80, 0xFF, rng.randrange(256)))
         log = read_log(memory.read, Vmcoreinfo(placed.lines.encode(), "lowcore"))
         if isinstance(log, Absent):
-            continue
-        if isinstance(log, FoundRing) and log.count > 1 << 16:
             continue
         got = list(log.records(Damage()))
         assert sum(len(record.text) for record in got) <= log.size

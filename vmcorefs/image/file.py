@@ -14,6 +14,7 @@ from vmcorefs.errors import ImageError, OldmemReadError, printable, system_reaso
 from vmcorefs.quantities import PAGE_SIZE
 
 _SCAN_STEP = 1 << 20
+_OFFSET_LIMIT = (1 << 63) - 1  # of off_t; addresses out of an image may be larger
 
 
 class ImageFile:
@@ -70,6 +71,8 @@ class ImageFile:
         stand in *view*; without, fewer may be counted (no further reads are spent on an area that fails).
         """
         want, done = len(view), 0
+        if want and not 0 <= offset <= _OFFSET_LIMIT - want:
+            raise self._error(offset, self._end_words(), 0)
         while done < want:
             try:
                 count = os.preadv(self.fd, [view[done:] if done else view], offset + done)
@@ -130,20 +133,24 @@ class ImageFile:
 
     def _scan_piece(self, offset: int, size: int, padded: int) -> Iterator[tuple[int, bytes]]:
         try:
-            yield offset, self._pread_some(padded, offset)
+            yield offset, os.pread(self.fd, padded, offset)
         except OSError:
-            for page in range(offset, offset + size, PAGE_SIZE):
-                whole = min(PAGE_SIZE, offset + size - page)
-                for length in (min(whole + padded - size, offset + padded - page), whole):
-                    try:
-                        data = self._pread_some(length, page)
-                    except OSError:
-                        continue
-                    yield page, data
-                    break
+            yield from self._readable_runs(offset, offset + size, offset + padded)
 
-    def _pread_some(self, size: int, offset: int) -> bytes:
-        return os.pread(self.fd, size, offset)
+    def _readable_runs(self, start: int, end: int, padded_end: int) -> Iterator[tuple[int, bytes]]:
+        """The runs of readable pages in [start, padded_end) that begin before *end*."""
+        begin, run = start, bytearray()
+        for page in range(start, padded_end, PAGE_SIZE):
+            try:
+                run += os.pread(self.fd, min(PAGE_SIZE, padded_end - page), page)
+                continue
+            except OSError:
+                pass
+            if run and begin < end:
+                yield begin, bytes(run)
+            begin, run = page + PAGE_SIZE, bytearray()
+        if run and begin < end:
+            yield begin, bytes(run)
 
     def _next_data(self, position: int, end: int, start: int) -> tuple[int, int]:
         """The next piece [a, e) at or behind *position* that is no hole; a is start + whole pages."""

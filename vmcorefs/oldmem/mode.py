@@ -154,8 +154,9 @@ def _find_swap(image: ImageFile) -> Mode | None:
     kernel_image = has_kernel_image(read)
     if not isinstance(area, Absent) and area.sane():
         if area.base + LOWCORE_SIZE > image.size:
-            if not kernel_image:
-                return None
+            found = _swap_by_os_info(image)
+            if found is not None or not kernel_image:
+                return found
             raise ImageError(f"{image.name}: the image is cut off: it ends at {image.size:#x}, but the crashed system's first "
                              f"pages are at {area.base:#x} ({area} in the dump kernel's parameter area at 0x10418); "
                              "take the image again")

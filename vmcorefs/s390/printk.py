@@ -58,9 +58,9 @@ class Damage:
         self.counts: dict[str, int] = {}
         self._first: dict[str, str] = {}
 
-    def add(self, kind: str, where: str) -> None:
-        """One more of *kind*."""
-        self.counts[kind] = self.counts.get(kind, 0) + 1
+    def add(self, kind: str, where: str, number: int = 1) -> None:
+        """*number* more of *kind*."""
+        self.counts[kind] = self.counts.get(kind, 0) + number
         self._first.setdefault(kind, where)
 
     def __bool__(self) -> bool:
@@ -129,9 +129,6 @@ class Ring:
         """
         offset = self.offsets.state_var
         for number, desc in self._descriptors(damage):
-            if desc is None:
-                damage.add(_UNREADABLE_DESCRIPTORS, f"{number % self.count} of {self.count}")
-                continue
             state_var = _number(desc, offset, 8)
             state = state_var >> 62
             if state_var & _ID_MASK != number:
@@ -142,8 +139,8 @@ class Ring:
             elif state in {_COMMITTED, _FINALIZED}:
                 yield number, desc
 
-    def _descriptors(self, damage: Damage) -> Iterator[tuple[int, bytes | None]]:
-        """(id, descriptor) from tail to head; None where it cannot be read."""
+    def _descriptors(self, damage: Damage) -> Iterator[tuple[int, bytes]]:
+        """(id, descriptor) from tail to head, as far as they can be read."""
         table = _Table(self.read, self.descs, self.offsets.desc_size, self.count)
         length = ((self.head - self.tail) & _ID_MASK) + 1
         if length > self.count:
@@ -151,34 +148,46 @@ class Ring:
                        f"from {self.tail:#x} to {self.head:#x} there are more than {self.count}")
             yield from self._search(table, damage)
             return
+        for done, desc in self._used(table, self.tail, length, damage):
+            yield (self.tail + done) & _ID_MASK, desc
+
+    def _used(self, table: _Table, start: int, length: int, damage: Damage) -> Iterator[tuple[int, bytes]]:
+        """(n, descriptor) of those of *length* descriptors from id *start* on that were ever used and can be read.
+
+        Whole blocks at once where there is nothing to see: large rings are mostly zeros, and damaged ones may be mostly not
+        there. (Zeros were never used: id 0, reserved.)
+        """
         done = 0
         while done < length:
-            block, index = table.block((self.tail + done) % self.count)
+            block, index = table.block((start + done) % self.count)
             run = min(length - done, len(block) - index)
-            # Zeros were never used (their id would be 0, reserved): large rings are mostly that.
-            if not block.zero:
+            if block.unreadable:
+                damage.add(_UNREADABLE_DESCRIPTORS, f"{(start + done) % self.count} of {self.count}", run)
+            elif not block.zero:
                 for i in range(run):
-                    yield (self.tail + done + i) & _ID_MASK, block.element(index + i)
+                    desc = block.element(index + i)
+                    if desc is None:
+                        damage.add(_UNREADABLE_DESCRIPTORS, f"{(start + done + i) % self.count} of {self.count}")
+                    else:
+                        yield done + i, desc
             done += run
 
-    def _search(self, table: _Table, damage: Damage) -> Iterator[tuple[int, bytes | None]]:
+    def _search(self, table: _Table, damage: Damage) -> Iterator[tuple[int, bytes]]:
         """Descriptors that stand where their id belongs, by rising id.
 
         Ids begin at -count (printk_ringbuffer.h: DESC0_ID), hence the half turn.
         """
         half = 1 << 61
         found = array("Q")
-        for index in range(self.count):
-            desc = table.element(index)
-            if desc is None:
-                damage.add(_UNREADABLE_DESCRIPTORS, f"{index} of {self.count}")
-                continue
+        for index, desc in self._used(table, 0, self.count, damage):
             state_var = _number(desc, self.offsets.state_var, 8)
             if state_var and (state_var & _ID_MASK) % self.count == index:
                 found.append((state_var + half) & _ID_MASK)
         for turned in sorted(found):
             number = (turned - half) & _ID_MASK
-            yield number, table.element(number % self.count)
+            desc_again = table.element(number % self.count)
+            if desc_again is not None:
+                yield number, desc_again
 
     def _text_block(self, number: int, desc: bytes, damage: Damage) -> tuple[int, int] | None:
         """(offset in the ring, length) of a record's text with its padding (printk_ringbuffer.c: get_data).
@@ -430,6 +439,7 @@ class _Block:
         self._bad = bad
         self._stride = stride
         self.zero = not bad and data.count(0) == len(data)
+        self.unreadable = sum(b - a for a, b in bad) == len(data)
 
     def __len__(self) -> int:
         return len(self._data) // self._stride

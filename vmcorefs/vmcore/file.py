@@ -60,8 +60,7 @@ class VmcoreFile(io.RawIOBase):
         Raises OldmemReadError if any of the bytes cannot be read; the bytes before the first bad one are then in the
         buffer, and ``error.good`` counts them (exactly with *salvage*, else a lower bound).
         """
-        if self.closed:
-            raise ValueError("I/O operation on closed file")
+        self._check_open()
         if offset < 0:
             raise ValueError(f"negative offset {offset}")
         view = buffer if isinstance(buffer, memoryview) else memoryview(buffer)
@@ -109,6 +108,7 @@ class VmcoreFile(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """io.RawIOBase."""
+        self._check_open()
         start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.size}.get(whence)
         if start is None:
             raise ValueError(f"invalid whence {whence}")
@@ -119,7 +119,12 @@ class VmcoreFile(io.RawIOBase):
 
     def tell(self) -> int:
         """io.RawIOBase."""
+        self._check_open()
         return self._position
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise ValueError("I/O operation on closed file")
 
     def readable(self) -> bool:
         """io.RawIOBase."""
