@@ -9,30 +9,30 @@ import os
 import sys
 from typing import Any
 
-import vmcorefs.cli.copy
+from vmcorefs.cli import copy
 from vmcorefs.cli.main import main
+from vmcorefs.dump import open_dump
 from vmcorefs.vmcore.file import VmcoreFile
 
 
 def pause() -> None:
     os.write(3, b"paused")
     os.close(3)
-    sys.stdin.buffer.raw.read()  # type: ignore[attr-defined]
+    while os.read(0, 100):
+        pass
 
 
 def pause_at_open() -> None:
-    open_dump = vmcorefs.cli.copy.open_dump
-
     def waiting(*arguments: Any, **options: Any) -> Any:
         pause()
         return open_dump(*arguments, **options)
 
-    vmcorefs.cli.copy.open_dump = waiting
+    copy.open_dump = waiting  # type: ignore[attr-defined]
 
 
 def pause_at(place: int) -> None:
     preadinto = VmcoreFile.preadinto
-    paused = []
+    paused: list[int] = []
 
     def waiting(self: VmcoreFile, buffer: bytearray | memoryview, offset: int, **options: bool) -> int:
         if offset >= place and not paused:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
 
 import pytest
 
@@ -27,9 +26,9 @@ class Screen:
 
 
 @pytest.fixture
-def screen(monkeypatch: pytest.MonkeyPatch) -> Iterator[Screen]:
+def screen(monkeypatch: pytest.MonkeyPatch) -> Screen:
     screen = Screen()
-    monkeypatch.setattr(module.time, "monotonic", lambda: screen.now)
+    monkeypatch.setattr("vmcorefs.cli.progress.time.monotonic", lambda: screen.now)
     monkeypatch.setattr(module, "_write", lambda text: screen.written.append(text) if text else None)
     return screen
 

@@ -8,9 +8,12 @@ from vmcorefs.cli.options import Parser, add_common_options, add_image_argument,
 from vmcorefs.cli.say import introduce
 from vmcorefs.dump import Dump, open_dump
 from vmcorefs.fs.backends import BACKEND_NAMES
+from vmcorefs.fs.late import Late
 from vmcorefs.fs.mount import IO_MODES, MountOptions, mount
 from vmcorefs.fs.mountpoint import check_mountpoint
-from vmcorefs.fs.tree import File, Tree
+from vmcorefs.fs.tree import File, Tree, bytes_file
+from vmcorefs.report.dmesg import dmesg_text
+from vmcorefs.report.files import small_files
 
 HELP = "serve the image's vmcore in a directory; returns when the mount answers"
 
@@ -29,10 +32,11 @@ def add_arguments(parser: Parser) -> None:
 
 
 def make_tree(dump: Dump) -> Tree:
-    """The mounted directory."""
+    """The mounted directory: vmcore, the small files that can be made, and the log as soon as it is ready."""
     vmcore = dump.vmcore
-    return Tree({"vmcore": File(vmcore.size, lambda view, offset, salvage: vmcore.preadinto(view, offset, salvage=salvage))},
-                mtime_ns=dump.image.mtime_ns)
+    files = {"vmcore": File(vmcore.size, lambda view, offset, salvage: vmcore.preadinto(view, offset, salvage=salvage))}
+    files |= {path: bytes_file(data) for path, data in small_files(dump)}
+    return Tree(files, mtime_ns=dump.image.mtime_ns, late={"dmesg.txt": Late(lambda: dmesg_text(dump))})
 
 
 def run(arguments: argparse.Namespace) -> int:

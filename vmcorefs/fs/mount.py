@@ -105,6 +105,8 @@ class _Session:
             self.ready = True
             self._write_record()
             on_ready()
+            for late in self.operations.tree.late.values():
+                late.start(self.options.keep_fds)
 
         try:
             self.chosen.module.run_mount(self.chosen.binding, self.operations, _latin1(self.where), self._fuse_options(), ready)
@@ -115,6 +117,8 @@ class _Session:
                 raise SystemLacksError(f"{printable(self.where)}: libfuse ended with status {error}") from error
         finally:
             messages.restore()
+            for late in self.operations.tree.late.values():
+                late.stop()
             remove_record(self._record)
 
     def _fuse_options(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import os
 import time
 
 from vmcorefs.errors import OldmemReadError
-from vmcorefs.fs.tree import BLOCK_SIZE, File, Tree
+from vmcorefs.fs.tree import BLOCK_SIZE, Tree
 
 log = logging.getLogger("vmcorefs.fs")
 
@@ -24,34 +24,35 @@ class Operations:
     def __init__(self, tree: Tree, *, direct_io: bool):
         self.tree = tree
         self.direct_io = direct_io
-        self._names = list(tree.files)
-        self._files: list[File] = list(tree.files.values())
+        self._paths = [*tree.files, *tree.late]
         self._logged = 0.0
         self._suppressed = 0
 
     def attributes(self, path: str) -> dict[str, int] | None:
         """Stat by path; None: there is no such file."""
         try:
-            return self.tree.attributes(path.lstrip("/"))
+            return self.tree.attributes(path.removeprefix("/"))
         except KeyError:
             return None
 
     def attributes_by_handle(self, handle: int) -> dict[str, int] | None:
         """Stat of an open file."""
-        return self.tree.attributes(self._names[handle]) if 0 <= handle < len(self._names) else None
+        return self.tree.attributes(self._paths[handle]) if 0 <= handle < len(self._paths) else None
 
-    def names(self) -> list[str]:
-        """The directory, with . and .."""
-        return [".", "..", *self._names]
+    def names(self, path: str = "/") -> list[str]:
+        """A folder, with . and .."""
+        return [".", "..", *self.tree.names(path.strip("/"))]
 
     def open(self, path: str, flags: int) -> int:
         """The handle, or -errno. Anything but reading is EROFS (the mount is read only; crash tries O_RDWR first)."""
-        name = path.lstrip("/")
-        if name not in self.tree.files:
+        name = path.removeprefix("/")
+        try:
+            self.tree.file(name)
+        except KeyError:
             return -errno.ENOENT
         if flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC:
             return -errno.EROFS
-        return self._names.index(name)
+        return self._paths.index(name)
 
     def read(self, handle: int, view: memoryview, offset: int, *, short_allowed: bool) -> int:
         """The count, or -errno.
@@ -60,7 +61,7 @@ class Operations:
         file and cut its size (fs/fuse/file.c: fuse_short_read). A direct read gives the good bytes before the first bad one.
         """
         try:
-            return self._files[handle].preadinto(view, offset, short_allowed)
+            return self.tree.file(self._paths[handle]).preadinto(view, offset, short_allowed)
         except OldmemReadError as error:
             self._log(str(error), handle, offset + error.good)
             return error.good if short_allowed and error.good else -errno.EIO
@@ -68,14 +69,14 @@ class Operations:
             self._log(str(error), handle, offset)
             return -errno.EIO
         except Exception:
-            log.exception("internal error in a read of %s at %#x", self._names[handle], offset)
+            log.exception("internal error in a read of %s at %#x", self._paths[handle], offset)
             return -errno.EIO
 
     def statfs(self) -> dict[str, int]:
         """Sizes for df: everything is in use, nothing is free. Never touches an image."""
-        total = sum(file.size for file in self._files)
+        total = sum(file.size for file in self.tree.files.values())
         return {"f_bsize": BLOCK_SIZE, "f_frsize": 4096, "f_blocks": -(-total // 4096), "f_bfree": 0, "f_bavail": 0,
-                "f_files": len(self._files) + 1, "f_ffree": 0, "f_favail": 0, "f_namemax": 255}
+                "f_files": len(self._paths) + len(self.tree.folders), "f_ffree": 0, "f_favail": 0, "f_namemax": 255}
 
     def _log(self, text: str, handle: int, offset: int) -> None:
         """One line for an I/O error, at most one a second; what was left out is counted in the next one."""
@@ -85,4 +86,4 @@ class Operations:
             return
         more = f" ({self._suppressed} more I/O errors since the last line)" if self._suppressed else ""
         self._logged, self._suppressed = now, 0
-        log.error("%s at %#x: %s%s", self._names[handle], offset, text, more)
+        log.error("%s at %#x: %s%s", self._paths[handle], offset, text, more)

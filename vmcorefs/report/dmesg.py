@@ -97,3 +97,9 @@ def panic_line(log: Log) -> bytes | None:
 def last_timestamp(log: Log) -> int | None:
     """When the last record was logged, in nanoseconds since boot: the uptime at the crash, nearly."""
     return summarize(log).last_timestamp
+
+
+def dmesg_text(dump: Dump) -> bytes | None:
+    """The whole log for a file; None where there is none. What is missing in it only ``vmcorefs dmesg`` tells."""
+    found = find_dmesg(dump)
+    return None if isinstance(found, Absent) else b"".join(lines(found, Damage()))

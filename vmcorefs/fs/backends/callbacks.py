@@ -67,9 +67,9 @@ class Callbacks:
         info.keep_cache = int(not operations.direct_io)
         return 0
 
-    def fill(self, filler: Callable[[bytes], int]) -> int:
+    def fill(self, path: bytes, filler: Callable[[bytes], int]) -> int:
         """readdir, given libfuse's filler for one name. No struct stat is passed."""
-        for name in self.operations.served.names():
+        for name in self.operations.served.names(os.fsdecode(path)):
             if filler(name.encode()):
                 break
         return 0

@@ -32,7 +32,7 @@ def run_mount(module: Any, operations: Operations, mountpoint: str, options: dic
 
     class Mount(Callbacks, module.FUSE):  # type: ignore[misc]
         def readdir(self, path: bytes, buf: Any, filler: Any, offset: int, fip: Any) -> int:
-            return self.fill(lambda name: filler(buf, name, None, 0))
+            return self.fill(path, lambda name: filler(buf, name, None, 0))
 
     Mount(_FusepySlots(operations, on_ready), mountpoint, raw_fi=True, encoding="latin-1", foreground=True, nothreads=True,
           **options)

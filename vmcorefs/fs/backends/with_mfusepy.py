@@ -25,9 +25,9 @@ def run_mount(module: Any, operations: Operations, mountpoint: str, options: dic
 
     class Mount(Callbacks, module.FUSE):  # type: ignore[misc]
         def readdir_fuse_2(self, path: bytes, buf: Any, filler: Any, offset: int, fip: Any) -> int:
-            return self.fill(lambda name: filler(buf, name, None, 0))
+            return self.fill(path, lambda name: filler(buf, name, None, 0))
 
         def readdir_fuse_3(self, path: bytes, buf: Any, filler: Any, offset: int, fip: Any, flags: int) -> int:
-            return self.fill(lambda name: filler(buf, name, None, 0, 0))
+            return self.fill(path, lambda name: filler(buf, name, None, 0, 0))
 
     Mount(Slots(operations, on_ready), mountpoint, raw_fi=True, encoding="latin-1", foreground=True, nothreads=True, **options)
