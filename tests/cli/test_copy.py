@@ -80,7 +80,7 @@ def the_error(text: str) -> str:
     return errors[0]
 
 
-# -- the main thing ----------------------------------------------------------------------------------------------------
+# -- the main thing --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["k61-smp1", "k61-zfcpdump-smp3"])
@@ -113,7 +113,7 @@ def test_mode_under_an_open_umask(machine: Built, tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "vmcore").stat().st_mode) == 0o600
 
 
-# -- targets that cannot be --------------------------------------------------------------------------------------------
+# -- targets that cannot be ------------------------------------------------------------------------------------------------
 
 
 def _socket(path: Path) -> None:
@@ -173,7 +173,7 @@ def test_force_does_not_overwrite_the_image(machine: Built, tmp_path: Path) -> N
     assert os.listdir(tmp_path) == ["oldmem.img"]
 
 
-# -- disks -------------------------------------------------------------------------------------------------------------
+# -- disks -----------------------------------------------------------------------------------------------------------------
 
 
 def _in_namespace(script: str, *arguments: str | Path) -> str:
@@ -242,7 +242,7 @@ def test_a_limit_of_the_file_size(machine: Built, data: bytes, tmp_path: Path) -
     assert (tmp_path / "vmcore").read_bytes() == data
 
 
-# -- bytes that cannot be read -----------------------------------------------------------------------------------------
+# -- bytes that cannot be read ---------------------------------------------------------------------------------------------
 
 
 def test_a_cut_image_and_then_the_whole(machine: Built, data: bytes, tmp_path: Path) -> None:
@@ -273,7 +273,7 @@ def test_a_part_of_another_image(machine: Built, data: bytes, tmp_path: Path) ->
     assert (tmp_path / "vmcore").read_bytes() == data
 
 
-# -- signals -----------------------------------------------------------------------------------------------------------
+# -- signals ---------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -350,7 +350,7 @@ def test_two_copies_to_the_same_file(machine: Built, data: bytes, tmp_path: Path
     assert (tmp_path / "vmcore").read_bytes() == data
 
 
-# -- a pipe, a terminal ------------------------------------------------------------------------------------------------
+# -- a pipe, a terminal ----------------------------------------------------------------------------------------------------
 
 
 def test_a_pipe(machine: Built, data: bytes) -> None:

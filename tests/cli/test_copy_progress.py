@@ -45,7 +45,7 @@ def test_percent_rate_and_time_left(screen: Screen) -> None:
     assert screen.last == "100% of 1 GiB, 170.7 MiB/s, 0 s left"
 
 
-@pytest.mark.parametrize(("size", "words"), [(10 * 59 * MIB, "1 min 38 s left"), (100000 * MIB, "4 h 37 min left")])
+@pytest.mark.parametrize(("size", "words"), [(10 * 59 * MIB, "1 min 37 s left"), (100000 * MIB, "4 h 37 min left")])
 def test_longer_times(screen: Screen, size: int, words: str) -> None:
     progress = Progress(shown=True)
     progress(0, size)

@@ -100,7 +100,8 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"vmcorefs {__version__}\n"
 
 
-@pytest.mark.parametrize("words", [["-h"], ["--help"], *([name, "-h"] for name in COMMANDS), *([name, "--help"] for name in COMMANDS)])
+@pytest.mark.parametrize("words", [
+    ["-h"], ["--help"], *([name, "-h"] for name in COMMANDS), *([name, "--help"] for name in COMMANDS)])
 def test_help_everywhere(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(words)

@@ -79,7 +79,7 @@ def test_copy_refuses_the_same_and_writes_nothing(tmp_path: Path, refused: Refus
     assert sorted(p.name for p in tmp_path.iterdir()) == ["zeros.img"]
 
 
-# -- the file itself ------------------------------------------------------------------------------------------------------------
+# -- the file itself -------------------------------------------------------------------------------------------------------
 
 
 def test_a_missing_image(tmp_path: Path, refused: Refused) -> None:
@@ -118,7 +118,7 @@ def test_an_image_of_which_nothing_can_be_read(built: Built, vmcorefs: Program, 
     assert answer.lines[0].startswith(f"vmcorefs: error: {built.image}: ")
 
 
-# -- HSA ------------------------------------------------------------------------------------------------------------------------
+# -- HSA -------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("size", "words"), [
@@ -133,7 +133,8 @@ def test_an_hsa_file_of_a_wrong_size(tmp_path: Path, refused: Refused, size: int
     assert words in line
 
 
-@pytest.mark.parametrize(("size", "words"), [("5000", "0x1388"), ("0", "0x0"), ("2M", "larger than the file"), ("x", "'x' is no size")])
+@pytest.mark.parametrize(("size", "words"), [
+    ("5000", "0x1388"), ("0", "0x0"), ("2M", "larger than the file"), ("x", "'x' is no size")])
 def test_a_wrong_hsa_size(tmp_path: Path, refused: Refused, size: str, words: str) -> None:
     built = Machine(mode="zfcpdump").build(tmp_path)
     assert words in refused("info", built.image, "--hsa", built.hsa, "--hsa-size", size)
@@ -159,7 +160,7 @@ def test_hsa_size_without_hsa(built: Built, refused: Refused) -> None:
     assert "--hsa" in refused("info", built.image, "--hsa-size", "1M")
 
 
-# -- B and S ---------------------------------------------------------------------------------------------------------------------
+# -- B and S ---------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("oldmem", "words"), [
@@ -195,7 +196,7 @@ def test_options_that_contradict_each_other(built: Built, refused: Refused, opti
     assert "cannot be combined" in refused("info", built.image, *options)
 
 
-# -- ranges -------------------------------------------------------------------------------------------------------------------------
+# -- ranges ----------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("ranges", "words"), [
@@ -237,7 +238,7 @@ def test_more_pt_loads_than_e_phnum_holds(tmp_path: Path, refused: Refused) -> N
     assert "e_phnum, which holds 65535" in line
 
 
-# -- other options --------------------------------------------------------------------------------------------------------------------
+# -- other options ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("layout", ["new", "6", "", "v6.1"])

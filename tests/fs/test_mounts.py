@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from vmcorefs.fs import mounts
-from vmcorefs.fs.mounts import MountEntry, absolute, answers, find_mount, holders, list_mounts, parse_mountinfo, process_name
+from vmcorefs.fs.mounts import absolute, answers, find_mount, holders, list_mounts, parse_mountinfo, process_name
 
 # proc_pid_mountinfo(5): none, one and several optional fields
 MOUNTINFO = rb"""22 1 254:0 / / rw,relatime - ext4 /dev/vda rw
@@ -28,14 +28,14 @@ MOUNTINFO = rb"""22 1 254:0 / / rw,relatime - ext4 /dev/vda rw
 
 
 def test_parse() -> None:
-    entries = {entry.mountpoint: entry for entry in parse_mountinfo(MOUNTINFO)}
-    assert entries["/"] == MountEntry("254:0", "/", "ext4", "/dev/vda")
-    assert entries["/sys"] == MountEntry("0:21", "/sys", "sysfs", "sysfs")
-    assert entries["/mnt2"] == MountEntry("98:0", "/mnt2", "ext3", "/dev/root")
-    assert entries["/mnt/a b\tc\nd\\e#f"] == MountEntry("0:39", "/mnt/a b\tc\nd\\e#f", "fuse.vmcorefs", "/im age\\,x")
-    assert entries["/mnt/-"] == MountEntry("0:40", "/mnt/-", "fuse.vmcorefs", "-")
-    assert entries[os.fsdecode(b"/\xff\xfe")].source == os.fsdecode(b"/x\xff")
-    assert entries["/empty-source"].source == ""
+    entries = {entry.mountpoint: (entry.device, entry.type, entry.source) for entry in parse_mountinfo(MOUNTINFO)}
+    assert entries["/"] == ("254:0", "ext4", "/dev/vda")
+    assert entries["/sys"] == ("0:21", "sysfs", "sysfs")
+    assert entries["/mnt2"] == ("98:0", "ext3", "/dev/root")
+    assert entries["/mnt/a b\tc\nd\\e#f"] == ("0:39", "fuse.vmcorefs", "/im age\\,x")
+    assert entries["/mnt/-"] == ("0:40", "fuse.vmcorefs", "-")
+    assert entries[os.fsdecode(b"/\xff\xfe")][2] == os.fsdecode(b"/x\xff")
+    assert entries["/empty-source"][2] == ""
     assert len(parse_mountinfo(MOUNTINFO)) == MOUNTINFO.count(b"\n")
 
 

@@ -189,7 +189,7 @@ class Mounted:
 @contextmanager
 def mounted(image: Path, where: Path, *options: str, backend: str = "auto") -> Iterator[Mounted]:
     """Mounts *image* at *where* (made if it is not there). At the end nothing of it is left, whatever the test did; if the
-    test succeeded and did not unmount itself, ``vmcorefs umount`` must do it.
+    test succeeded and did not unmount itself, umount(8) must do it: nobody may have it open, and its daemon ends with it.
     """
     need_mounts(None if backend == "auto" else backend)
     where.mkdir(exist_ok=True)
@@ -199,9 +199,9 @@ def mounted(image: Path, where: Path, *options: str, backend: str = "auto") -> I
         assert done.stdout == b""
         yield Mounted(image, where, backend, words(done))
         if row_of(where) is not None:
-            done = run("umount", where)
+            done = unmount(where)
             assert done.returncode == 0, words(done)
-            assert daemons_of(where) == [], "umount returned before its daemon had ended"
+        wait_until(lambda: not daemons_of(where), "the daemon's end")
     finally:
         clear(where)
 
@@ -224,12 +224,17 @@ def in_foreground(image: Path, where: Path, *options: str, backend: str = "auto"
         process.communicate()
 
 
+def unmount(where: Path_, *, lazy: bool = False) -> Finished:
+    """The system's own program."""
+    program = ["umount"] if os.geteuid() == 0 else ["fusermount3", "-u"]
+    option = [("-l" if os.geteuid() == 0 else "-z")] if lazy else []
+    return subprocess.run([*program, *option, "--", where], capture_output=True, check=False, timeout=TIMEOUT)
+
+
 def clear(where: Path_) -> None:
     """Detach what is mounted there, end its daemons."""
-    while row_of(where) is not None:
-        program = ["umount", "-l"] if os.geteuid() == 0 else ["fusermount3", "-uz"]
-        if subprocess.run([*program, "--", where], capture_output=True, check=False, timeout=TIMEOUT).returncode != 0:
-            break
+    while row_of(where) is not None and unmount(where, lazy=True).returncode == 0:
+        pass
     for pid in daemons_of(where):
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)

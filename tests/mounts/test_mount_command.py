@@ -134,6 +134,8 @@ def test_mounted_again_and_again(machine: Built, machine_data: bytes, backend: s
     for _ in range(2):
         with mounted(machine.image, where, backend=backend) as mount:
             assert mount.vmcore.read_bytes() == machine_data
+            assert run("umount", where).returncode == 0
+            assert daemons_of(where) == [], "umount returned before the daemon had ended"
         assert list(where.iterdir()) == []
 
 

@@ -52,7 +52,7 @@ def refused(choose: Choose, *arguments: object, **options: object) -> str:
     return str(caught.value)
 
 
-# -- kdump, reference 9.1 ---------------------------------------------------------------------------------------------------
+# -- kdump, reference 9.1 --------------------------------------------------------------------------------------------------
 
 
 def test_parmarea_and_os_info_that_agree_are_certain(tmp_path: Path, choose: Choose) -> None:
@@ -188,7 +188,7 @@ def test_crashkernel_in_the_middle_of_memory(tmp_path: Path, choose: Choose) -> 
     assert (mode.crashkernel, mode.dump_kernel_limit) == ((5 * MIB, 3 * MIB), 3 * MIB)
 
 
-# -- the others, reference 9.2 ----------------------------------------------------------------------------------------------
+# -- the others, reference 9.2 ---------------------------------------------------------------------------------------------
 
 
 def test_a_crash_kernel_that_was_loaded_but_never_started_is_plain(tmp_path: Path, choose: Choose) -> None:
@@ -253,7 +253,7 @@ def test_without_the_finished_header_nothing_tells_zfcpdump(tmp_path: Path, choo
     assert choose(built.image).name == "plain"
 
 
-# -- options ----------------------------------------------------------------------------------------------------------------
+# -- options ---------------------------------------------------------------------------------------------------------------
 
 
 def test_given_oldmem_beats_everything(tmp_path: Path, choose: Choose) -> None:
@@ -334,7 +334,7 @@ def test_options_that_go_together(wanted: str, oldmem: bool, hsa: bool, hsa_size
     refuse_contradictions(wanted, oldmem=oldmem, hsa=hsa, hsa_size=hsa_size)
 
 
-# -- is it Linux at all -----------------------------------------------------------------------------------------------------
+# -- is it Linux at all ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("machine", "evidence"), [

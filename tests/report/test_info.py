@@ -96,7 +96,8 @@ def test_os_info_and_vmcoreinfo(tmp_path: Path) -> None:
     assert (info.os_info["crashkernel_addr"], info.os_info["crashkernel_size"]) == (2 * MIB, MIB)
     assert info.vmcoreinfo["address"] == built.places["vmcoreinfo"] + 24
     assert info.vmcoreinfo["size"] == len(built.model.facts.vmcoreinfo or b"")
-    assert (info.vmcoreinfo["origin"], info.vmcoreinfo["release"], info.vmcoreinfo["crashtime"]) == ("lowcore", "6.12.0", 1795623349)
+    assert (info.vmcoreinfo["origin"], info.vmcoreinfo["release"]) == ("lowcore", "6.12.0")
+    assert info.vmcoreinfo["crashtime"] == 1795623349
 
 
 def test_each_layout_switch_has_its_own_origin(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def prefixes(found: Cpus) -> list[int]:
     return [cpu.save_area.prefix_address for cpu in found.cpus]
 
 
-# -- lowcore_ptr --------------------------------------------------------------------------------------------------------------
+# -- lowcore_ptr -----------------------------------------------------------------------------------------------------------
 
 
 def test_lowcore_ptr_gives_all_cpus_by_logical_number() -> None:
@@ -155,7 +155,7 @@ def test_pointers_of_6_10_are_translated() -> None:
     assert prefixes(found) == list(PREFIXES)
 
 
-# -- prefix scan --------------------------------------------------------------------------------------------------------------
+# -- prefix scan -----------------------------------------------------------------------------------------------------------
 
 
 def test_without_vmcoreinfo_lowcores_are_searched() -> None:
@@ -212,7 +212,7 @@ def test_a_lowcore_next_to_a_bad_page_is_found_by_the_scan(tmp_path: Path, monke
         assert prefixes(dump.found_cpus) == [built.places[f"lowcore[{i}]"] for i in range(3)]
 
 
-# -- boot CPU -----------------------------------------------------------------------------------------------------------------
+# -- boot CPU --------------------------------------------------------------------------------------------------------------
 
 
 def test_a_boot_cpu_with_prefix_zero_has_no_notes_and_no_number() -> None:
@@ -237,7 +237,7 @@ def test_vector_registers_that_are_not_known_are_told_and_not_invented() -> None
     assert found.cpus[0].save_area.vxrs_high is None
 
 
-# -- order ----------------------------------------------------------------------------------------------------------------------
+# -- order -----------------------------------------------------------------------------------------------------------------
 
 
 def with_pcpu(addresses: Sequence[int]) -> FakeMemory:
@@ -288,7 +288,7 @@ def test_a_pcpu_pointer_that_leads_nowhere_loses_the_order_only(pointer: int) ->
     assert found.order_assumed is not None
 
 
-# -- the other sources ---------------------------------------------------------------------------------------------------------
+# -- the other sources -----------------------------------------------------------------------------------------------------
 
 
 def test_of_the_dump_kernels_list_those_with_prefix_zero_are_dropped() -> None:
@@ -310,7 +310,7 @@ def test_in_zfcpdump_a_boot_cpu_with_prefix_zero_has_no_notes() -> None:
     assert (found.cpus, found.origin) == ((), "none")
 
 
-# -- real and synthetic machines -------------------------------------------------------------------------------------------------
+# -- real and synthetic machines -------------------------------------------------------------------------------------------
 
 
 def opened(built: object, **options: object) -> Dump:

@@ -147,6 +147,13 @@ def test_a_list_that_is_not_whole_is_not_believed(attack: str) -> None:
     assert hex(PLACES[0]) in found.reason
 
 
+def test_a_chain_of_unaligned_elements_is_not_believed() -> None:
+    """It is whole, but memblock aligns to more than 4."""
+    assert isinstance(find(build(places=(0x7F000, 0x20104, 0x40080, 0x10FF8))), Absent)
+    assert isinstance(find(build(places=(0x7F004, *PLACES[1:]))), Absent)
+    assert isinstance(find(build(head=HEAD + 4)), Absent)
+
+
 def test_an_unreadable_element_ends_it() -> None:
     memory = build()
     memory.bad = [(PLACES[1], PLACES[1] + 8)]

@@ -50,7 +50,7 @@ def whole(built: Built) -> bytes:
     return built.model.read(0, built.model.size)
 
 
-# -- as a file --------------------------------------------------------------------------------------------------------------
+# -- as a file -------------------------------------------------------------------------------------------------------------
 
 
 def test_it_is_a_raw_file_for_reading(vmcore: VmcoreFile) -> None:
@@ -167,7 +167,7 @@ def test_after_close_the_position_cannot_be_asked_for(built: Built) -> None:
         vmcore.tell()
 
 
-# -- pread --------------------------------------------------------------------------------------------------------------------
+# -- pread -----------------------------------------------------------------------------------------------------------------
 
 
 def test_pread_across_every_border(vmcore: VmcoreFile, built: Built, whole: bytes) -> None:
@@ -231,7 +231,7 @@ def test_many_threads_read_at_once(vmcore: VmcoreFile, whole: bytes) -> None:
     assert wrong == []
 
 
-# -- errors -------------------------------------------------------------------------------------------------------------------
+# -- errors ----------------------------------------------------------------------------------------------------------------
 
 
 def offset_of(built: Built, old: int) -> int:
@@ -303,7 +303,7 @@ def test_a_truncated_image_fails_behind_its_new_end_and_reads_before(tmp_path: P
         assert dump.vmcore.size == size
 
 
-# -- the flat table ----------------------------------------------------------------------------------------------------------------
+# -- the flat table --------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -122,7 +122,7 @@ def test_random_machines_against_another_implementation() -> None:
         assert found.size == expected.file_size
 
 
-# -- e_phnum and the byte tables --------------------------------------------------------------------------------------------
+# -- e_phnum and the byte tables -------------------------------------------------------------------------------------------
 
 
 def test_as_many_program_headers_as_e_phnum_holds() -> None:

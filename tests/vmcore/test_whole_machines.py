@@ -45,7 +45,7 @@ def check(machine: Machine, directory: Path, **options: object) -> None:
         same(built, dump)
 
 
-# -- modes, releases, CPUs, ranges ------------------------------------------------------------------------------------------------
+# -- modes, releases, CPUs, ranges -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("release", RELEASES)
@@ -153,6 +153,23 @@ def test_a_wiped_dump_kernel_without_ranges_has_the_extent_of_the_image(tmp_path
         assert dump.physmem.assumed
 
 
+@pytest.mark.parametrize("mode", ["kdump", "plain"])
+@pytest.mark.parametrize("missing", [1, 100, 4095])
+def test_a_partial_last_page_is_a_page_of_memory(tmp_path: Path, mode: str, missing: int) -> None:
+    """Header and size are as with the whole page, with or without the dump kernel's header; its bytes can be read."""
+    built = Machine(mode=mode, image_size=4 * MIB - missing, with_elfcorebuf=False).build(tmp_path)  # type: ignore[arg-type]
+    with opened(built) as dump:
+        assert [p.code for p in dump.problems] == ["partial-page"]
+        assert dump.vmcore.header == built.model.header
+        assert dump.vmcore.size == built.model.size
+        there = 4096 - missing
+        offset = built.model.size - 4096
+        assert dump.vmcore.pread(there, offset) == built.model.read(offset, there)
+        with pytest.raises(vmcorefs.OldmemReadError) as caught:
+            dump.vmcore.pread(4096, offset)
+        assert caught.value.good == there
+
+
 def test_zfcpdump_with_holes_and_an_hsa_that_ends_in_a_range(tmp_path: Path) -> None:
     check(Machine(mode="zfcpdump", memory=HOLES, hsa_size=2 * MIB, cpus=cpus(2)), tmp_path)
 
@@ -181,7 +198,7 @@ def test_identity_bases(tmp_path: Path, wiped: bool) -> None:
         same(built, dump)
 
 
-# -- two kernels ----------------------------------------------------------------------------------------------------------------
+# -- two kernels -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dump_release", RELEASES)
@@ -226,7 +243,7 @@ def test_the_option_layout(tmp_path: Path, option: str, layout: Layout) -> None:
         same(built, dump)
 
 
-# -- os_info and VMCOREINFO ------------------------------------------------------------------------------------------------------
+# -- os_info and VMCOREINFO ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("by", ["lowcore", "os_info", "both"])
@@ -316,7 +333,7 @@ def test_given_vmcoreinfo_does_not_beat_the_images_own(tmp_path: Path) -> None:
         same(built, dump)
 
 
-# -- registers that nobody has ----------------------------------------------------------------------------------------------------
+# -- registers that nobody has ---------------------------------------------------------------------------------------------
 
 
 def test_plain_with_no_stored_status(tmp_path: Path) -> None:
