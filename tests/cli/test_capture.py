@@ -40,7 +40,8 @@ def test_one_range_may_stand_alone() -> None:
 
 @pytest.mark.parametrize(("name", "value"), [
     ("mode", "warp"), ("mode", 5), ("oldmem", "2M"), ("oldmem", 5), ("oldmem", (1, 2, 3)), ("oldmem", (-1, 5)),
-    ("oldmem", (True, 5)), ("oldmem", (1 << 64, 5)), ("hsa", 5), ("hsa_size", "x"), ("hsa_size", -1), ("hsa_size", 1.5), ("memory_range", 5),
+    ("oldmem", (True, 5)), ("oldmem", (1 << 64, 5)), ("hsa", 5), ("hsa_size", "x"), ("hsa_size", -1), ("hsa_size", 1.5),
+    ("memory_range", 5),
     ("memory_range", [(1, 2, 3)]), ("memory_range", ["0"]), ("memory_range", (0, MIB)), ("vmcoreinfo", 5), ("layout", "new"),
     ("layout", 6.1), ("layout", 6),
 ])

@@ -256,7 +256,8 @@ def test_an_unknown_mode(built: Built, refused: Refused) -> None:
 
 
 @pytest.mark.parametrize(("content", "words"), [
-    (None, "cannot open the VMCOREINFO text: No such file"), (b"", "0 bytes"), (b"x" * 70000, "70000 bytes"), (b"KEY=1\n", "OSRELEASE=")])
+    (None, "cannot open the VMCOREINFO text: No such file"), (b"", "0 bytes"), (b"x" * 70000, "70000 bytes"),
+    (b"KEY=1\n", "OSRELEASE=")])
 def test_a_vmcoreinfo_file_that_is_none(tmp_path: Path, built: Built, refused: Refused, content: bytes | None, words: str) -> None:
     path = tmp_path / "vmcoreinfo.txt"
     if content is not None:

@@ -173,14 +173,13 @@ def test_search_finds_a_header_behind_a_border_of_the_pieces() -> None:
     assert [h.offset for h in find_finished_headers(memory.read, memory.scan, 0x80000)] == [0x10000]
 
 
-@pytest.mark.parametrize("at", range(64 + 3 * 56))
-def test_every_byte_of_the_structures_counts(at: int) -> None:
+def test_every_byte_of_the_structures_counts() -> None:
     """No byte of Ehdr and Phdrs can change without being noticed, but those that only say another size or place."""
-    data = page()
-    data[at] ^= 0x40
-    header = parse(data)
-    if header is not None:
-        original = parse(page())
-        assert original is not None
-        assert (header.ranges, header.notes_size, header.note_align, header.identity_base) != (
-            original.ranges, original.notes_size, original.note_align, original.identity_base)
+    original = parse(page())
+    assert original is not None
+    for at in range(64 + 3 * 56):
+        data = page()
+        data[at] ^= 0x40
+        header = parse(data)
+        assert header is None or (header.ranges, header.notes_size, header.note_align, header.identity_base) != (
+            original.ranges, original.notes_size, original.note_align, original.identity_base), at
