@@ -80,8 +80,12 @@ class Dump:
         if self.mode.warning:
             self._problem("mode", self.mode.warning)
         given_vmcoreinfo = _read_vmcoreinfo_option(capture.vmcoreinfo) if capture.vmcoreinfo is not None else None
-        if linux_evidence(image, self.mode) is None and given_vmcoreinfo is None:
+        evidence = linux_evidence(image, self.mode)
+        if evidence is None and given_vmcoreinfo is None:
             raise not_linux(image, self.mode)
+        if evidence != "crashed system" and self.hsa is not None:
+            self._problem("hsa", f"the HSA image {self.hsa.name} holds neither os_info, VMCOREINFO nor a Linux lowcore; "
+                          "check that it is the HSA image of this machine")
         self.lowcore: AbsoluteLowcore | Absent = read_absolute_lowcore(self.oldmem.read)
         if isinstance(self.lowcore, Absent):
             self._problem("lowcore", self.lowcore.reason)
@@ -166,7 +170,7 @@ class Dump:
         if isinstance(self.lowcore, Absent):
             return Absent(self.lowcore.reason, suspicious=False)
         info = read_os_info(self.oldmem.read, self.lowcore.os_info)
-        if isinstance(info, Absent) and info.suspicious:
+        if isinstance(info, Absent) and (info.suspicious or self.mode.name == "kdump"):
             self._problem("os_info", info.reason)
         return info
 
@@ -214,7 +218,7 @@ class Dump:
         """The boot CPU's architected save area at old 0x1200 (kdump: __do_machine_kdump, zfcpdump: firmware); None if nobody
         stored one there.
         """
-        if isinstance(self.lowcore, Absent):
+        if isinstance(self.lowcore, Absent) or self.lowcore.status is None:
             return None
         status = self.lowcore.status
         if self.mode.name == "plain":
@@ -236,7 +240,7 @@ class Dump:
         elif found.left_out:
             self._problem("cpus", f"{len(found.left_out)} CPU(s) left out, their registers are not in the image: "
                           f"{found.left_out[0]}")
-        if found.order_assumed:
+        if found.order_assumed and self.mode.name != "plain":  # no kernel has ever put the CPUs of a plain image in order
             self._problem("cpu-order", found.order_assumed)
         return found
 
@@ -287,9 +291,9 @@ class Dump:
     def _find_layout(self) -> Layout:
         header = self.finished_header
         per_cpu = self._notes_per_cpu(header) if header is not None else None
-        if isinstance(self.dump_lowcore, AbsoluteLowcore):
+        if isinstance(self.dump_lowcore, AbsoluteLowcore) and self.dump_lowcore.vector_enablement is not None:
             vector = Fact(self.dump_lowcore.vector_enablement, "dump kernel's control register 0")
-        elif isinstance(self.lowcore, AbsoluteLowcore):
+        elif isinstance(self.lowcore, AbsoluteLowcore) and self.lowcore.vector_enablement is not None:
             vector = Fact(self.lowcore.vector_enablement, "crashed kernel's control register 0",
                           assumed=bool(self.mode.dump_kernel_limit))
         else:

@@ -10,7 +10,7 @@ PAGE_SIZE = 4096
 MIB = 1 << 20
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-_NUMBER = re.compile(r"(?P<digits>0[xX][0-9a-fA-F]+|[0-9]+)(?P<unit>[kKmMgGtT]?)(?:[iI]?[bB])?")
+_NUMBER = re.compile(r"(?P<digits>0[xX][0-9a-fA-F]{1,40}|[0-9]{1,40})(?P<unit>[kKmMgGtT]?)(?:[iI]?[bB])?")
 ADDRESS_LIMIT = 1 << 64
 
 

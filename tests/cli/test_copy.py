@@ -51,10 +51,17 @@ class Paused:
         return self.process.returncode, err.decode(), out
 
 
+def as_in_a_shell() -> None:
+    """Before exec: no signal is ignored, whatever the tests run under (nohup, a shell's &)."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 @contextmanager
 def paused(where: int | str, *arguments: str | Path, ignored: int | None = None) -> Iterator[Paused]:
     """``vmcorefs copy`` that has come to offset *where* of vmcore, or is about to open the image."""
     def before_exec() -> None:
+        as_in_a_shell()
         if ignored is not None:
             signal.signal(ignored, signal.SIG_IGN)
         os.dup2(writing, 3)
@@ -381,7 +388,8 @@ def test_a_full_device(machine: Built) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_while_the_reader_does_not_read(machine: Built, number: int) -> None:
-    process = subprocess.Popen([*PROGRAM, "copy", machine.image, "-"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen([*PROGRAM, "copy", machine.image, "-"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                               preexec_fn=as_in_a_shell)  # noqa: PLW1509
     assert process.stdout is not None
     assert process.stderr is not None
     assert process.stdout.read(5)[:4] == b"\x7fELF"  # now it waits for us

@@ -337,16 +337,29 @@ def test_options_that_go_together(wanted: str, oldmem: bool, hsa: bool, hsa_size
 # -- is it Linux at all ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("machine", "evidence"), [
-    (Machine(), "os_info of the crashed system"),
-    (Machine(os_info="absent"), "VMCOREINFO of the crashed system"),
-    (Machine(os_info="bad_csum", vmcoreinfo_by=None), "lowcore of the crashed system"),
-    (Machine(mode="plain", vmcoreinfo_by="early", os_info="absent"), "lowcore of the crashed system"),
+NEW_PSWS = (0x1A0, 0x60)
+
+
+@pytest.mark.parametrize("machine", [
+    Machine(), Machine(os_info="absent"), Machine(os_info="bad_csum", vmcoreinfo_by=None),
+    Machine(mode="plain", vmcoreinfo_by="early", os_info="absent"),
 ])
-def test_signs_of_linux(tmp_path: Path, choose: Choose, machine: Machine, evidence: str) -> None:
+def test_signs_of_linux(tmp_path: Path, choose: Choose, machine: Machine) -> None:
     built = machine.build(tmp_path)
     with ImageFile(built.image) as image:
-        assert linux_evidence(image, choose(built.image)) == evidence
+        assert linux_evidence(image, choose(built.image)) == "crashed system"
+
+
+@pytest.mark.parametrize(("machine", "sign"), [
+    (Machine(vmcoreinfo_by=None), "crashed system"),  # os_info alone
+    (Machine(os_info="absent"), "crashed system"),  # VMCOREINFO alone
+    (Machine(os_info="absent", vmcoreinfo_by=None), "image"),  # nothing of its own: the dump kernel's lowcore
+])
+def test_each_sign_alone(tmp_path: Path, choose: Choose, machine: Machine, sign: str) -> None:
+    built = machine.build(tmp_path)
+    built.poke_old(NEW_PSWS[0], bytes(NEW_PSWS[1]))
+    with ImageFile(built.image) as image:
+        assert linux_evidence(image, choose(built.image)) == sign
 
 
 def test_zeros_show_no_sign_of_linux(tmp_path: Path, choose: Choose) -> None:
@@ -356,9 +369,9 @@ def test_zeros_show_no_sign_of_linux(tmp_path: Path, choose: Choose) -> None:
         assert linux_evidence(image, choose(path)) is None
 
 
-def test_an_image_shorter_than_a_lowcore_shows_no_sign_of_linux(tmp_path: Path, choose: Choose) -> None:
+def test_an_image_shorter_than_a_page_shows_no_sign_of_linux(tmp_path: Path, choose: Choose) -> None:
     path = tmp_path / "short"
-    path.write_bytes(Machine(mode="plain", cpus=(Cpu(),)).build(tmp_path).image.read_bytes()[:0x1FFF])
+    path.write_bytes(Machine(mode="plain", cpus=(Cpu(),)).build(tmp_path).image.read_bytes()[:0xFFF])
     with ImageFile(path) as image:
         assert linux_evidence(image, choose(path)) is None
 

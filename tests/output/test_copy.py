@@ -414,6 +414,28 @@ def test_a_marked_part_goes_on_without_reading_the_image_again(
 
 
 @pytest.mark.usefixtures("_marking")
+def test_what_is_marked_is_there_and_on_the_disk(vmcore: VmcoreFile, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Whatever happens next; the last MiB of this vmcore is a hole."""
+    flushed, marked = [], []
+    fsync, setxattr = os.fsync, os.setxattr
+
+    def recording_fsync(descriptor: int) -> None:
+        fsync(descriptor)
+        flushed.append(os.fstat(descriptor).st_size)
+
+    def recording_setxattr(descriptor: int, name: str, value: bytes) -> None:
+        marked.append(json.loads(value)["done"])
+        assert flushed[-1] >= marked[-1]
+        setxattr(descriptor, name, value)
+
+    monkeypatch.setattr(os, "fsync", recording_fsync)
+    monkeypatch.setattr(os, "setxattr", recording_setxattr)
+    copy_to_file(vmcore, str(tmp_path / "vmcore"))
+    assert marked[:2] == [MIB, 2 * MIB]
+    assert marked[-1] == vmcore.size
+
+
+@pytest.mark.usefixtures("_marking")
 def test_bytes_behind_the_mark_are_compared(vmcore: VmcoreFile, data: bytes, tmp_path: Path) -> None:
     """Killed between two marks."""
     part = interrupted(vmcore, tmp_path / "vmcore", 3 * MIB)
@@ -538,8 +560,9 @@ def test_a_second_copy_to_the_same_file_is_refused(vmcore: VmcoreFile, machine: 
     assert_complete(tmp_path / "vmcore", data)
 
 
+@pytest.mark.parametrize("then", ["nothing", "a third copy begins"])
 def test_the_part_that_another_copy_completes_between_open_and_lock_is_left_alone(
-        vmcore: VmcoreFile, data: bytes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        vmcore: VmcoreFile, data: bytes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, then: str) -> None:
     target, part = tmp_path / "vmcore", tmp_path / "vmcore.part"
     part.write_bytes(b"complete")
     flock = fcntl.flock
@@ -547,6 +570,8 @@ def test_the_part_that_another_copy_completes_between_open_and_lock_is_left_alon
     def late(descriptor: int, how: int) -> None:
         if part.exists() and part.read_bytes() == b"complete":
             part.rename(tmp_path / "theirs")
+            if then != "nothing":
+                part.write_bytes(b"third")
         flock(descriptor, how)
 
     monkeypatch.setattr(fcntl, "flock", late)

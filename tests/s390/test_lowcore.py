@@ -34,10 +34,18 @@ def test_fields_of_absolute_lowcore() -> None:
 
 def test_an_unreadable_lowcore_is_absent() -> None:
     memory = FakeMemory()
-    memory.bad = [(0x1000, 0x2000)]
+    memory.bad = [(0x800, 0x801)]
     found = read_absolute_lowcore(memory.read)
     assert isinstance(found, Absent)
     assert "not there" in found.reason
+
+
+def test_of_a_lowcore_whose_second_page_is_unreadable_the_pointers_are_known() -> None:
+    memory = FakeMemory()
+    memory.bad = [(0x1FFF, 0x2000)]
+    found = read_absolute_lowcore(memory.read)
+    assert isinstance(found, AbsoluteLowcore)
+    assert (found.status, found.vector_enablement) == (None, None)
 
 
 @pytest.mark.parametrize(("cr0", "enabled"), [

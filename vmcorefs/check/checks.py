@@ -86,7 +86,7 @@ def _layout(dump: Dump) -> Finding:
 
 
 CHECKS: tuple[Check, ...] = (
-    Check("mode", "parameter area, os_info and options", ("mode",), _mode),
+    Check("mode", "parameter area, os_info and options", ("mode", "hsa"), _mode),
     Check("lowcore", "absolute lowcore of the crashed system", ("lowcore",), _lowcore),
     Check("os_info", "os_info page and the checksums of its entries", ("os_info",), _os_info),
     Check("vmcoreinfo", "VMCOREINFO note", ("vmcoreinfo",), _vmcoreinfo),

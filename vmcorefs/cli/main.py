@@ -9,13 +9,13 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
-from vmcorefs.capture import nearest
+from vmcorefs.capture import FIELDS, nearest
 from vmcorefs.cli.options import Parser
 from vmcorefs.cli.say import log, set_up_logging
 from vmcorefs.errors import VmcorefsError, printable, system_reason
 from vmcorefs.version import __version__
 
-COMMANDS = ("mount", "umount", "copy", "info", "check", "dmesg")
+COMMANDS = ("mount", "umount", "copy", "info", "check", "dmesg", "drgn")
 _INTERRUPTED = 130
 
 _EPILOG = """exit status: 0 done; 1 the answer is no (a check failed, a mount is busy, bytes could not be read or written);
@@ -38,9 +38,32 @@ def make_parser(argv: Sequence[str] = ()) -> Parser:
     return parser
 
 
+_MANY = 1000
+
+
+def take_many(argv: list[str]) -> tuple[list[str], dict[str, list[str]]]:
+    """Take repeatable options out of a very long command line; argparse needs time by the square of their number."""
+    if len(argv) < _MANY:
+        return argv, {}
+    options = {field.option: field.name for field in FIELDS if field.repeatable}
+    many: dict[str, list[str]] = {}
+    words: list[str] = []
+    rest = iter(argv)
+    for word in rest:
+        option, equals, value = word.partition("=")
+        if option not in options or (not equals and (value := next(rest, "")) == ""):
+            words.append(word)
+        else:
+            many.setdefault(options[option], []).append(value)
+    return words, many
+
+
 def parse(parser: Parser, argv: Sequence[str] | None) -> argparse.Namespace:
     """parse_args, but an unknown option is named with the nearest known one and the command's own help."""
-    arguments, rest = parser.parse_known_args(argv)
+    words, many = take_many(list(sys.argv[1:] if argv is None else argv))
+    arguments, rest = parser.parse_known_args(words)
+    for name, values in many.items():
+        setattr(arguments, name, [*(getattr(arguments, name, None) or []), *values])
     if rest:
         command: Parser = arguments.parser
         wrong = next((word for word in rest if word.startswith("-")), rest[0]).partition("=")[0]
@@ -55,12 +78,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         arguments = parse(make_parser(sys.argv[1:] if argv is None else argv), argv)
         set_up_logging(arguments.log_level)
-        status = int(arguments.run(arguments))
-        sys.stdout.flush()
-        return status
+        return _flushed(int(arguments.run(arguments)))
     except VmcorefsError as error:
         log.error("%s", error)
         return error.exit_status
+    except SystemExit as ended:  # --help and --version
+        raise SystemExit(_flushed(int(ended.code or 0))) from None
     except KeyboardInterrupt:
         log.error("interrupted")
         return _INTERRUPTED
@@ -68,8 +91,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         _silence_stdout()
         return 1
     except OSError as error:
-        log.error("%s%s", f"{error.filename}: " if error.filename else "", system_reason(error))
+        log.error("%s%s", f"{printable(error.filename)}: " if error.filename else "", system_reason(error))
         return 1
+
+
+def _flushed(status: int) -> int:
+    """*status*, once everything that was printed is out; a full disk must not pass for success."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _silence_stdout()
+        return 1
+    except OSError as error:
+        log.error("standard output: cannot write: %s", system_reason(error))
+        _silence_stdout()
+        return 1
+    return status
 
 
 def _silence_stdout() -> None:

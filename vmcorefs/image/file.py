@@ -55,8 +55,13 @@ class ImageFile:
         self.close()
 
     def head(self, size: int) -> bytes:
-        """The first *size* bytes, or fewer where the file is shorter. Raises OldmemReadError."""
-        return self.pread(min(size, self.size), 0)
+        """The first *size* bytes, or fewer where the file is shorter or has a bad byte. Never raises."""
+        buffer = bytearray(min(size, self.size))
+        try:
+            self.preadinto(memoryview(buffer), 0)
+        except OldmemReadError as error:
+            return bytes(buffer[:error.good])
+        return bytes(buffer)
 
     def pread(self, size: int, offset: int) -> bytes:
         """Exactly *size* bytes at *offset*. Raises OldmemReadError."""

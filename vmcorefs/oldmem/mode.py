@@ -14,7 +14,7 @@ from vmcorefs.oldmem.plain import plain_memory
 from vmcorefs.oldmem.zfcpdump import zfcpdump_memory
 from vmcorefs.quantities import PAGE_SIZE, human_size
 from vmcorefs.s390 import Absent, Scan
-from vmcorefs.s390.elfcorebuf import find_finished_headers
+from vmcorefs.s390.elfcorebuf import FinishedHeader, find_finished_headers
 from vmcorefs.s390.lowcore import OS_INFO, AbsoluteLowcore, read_absolute_lowcore
 from vmcorefs.s390.lowcore import SIZE as LOWCORE_SIZE
 from vmcorefs.s390.os_info import MAGIC, OsInfo, read_os_info
@@ -90,7 +90,14 @@ def choose_mode(image: ImageFile, wanted: str, oldmem: tuple[int, int] | None, h
     if wanted == "kdump":
         raise UsageError(f"{image.name}: no B and S (base and size of the crashkernel area) are to be found in the image; "
                          "give them with --oldmem B:S")
-    _refuse_zfcpdump_without_hsa(image)
+    header = _zfcpdump_header(image)
+    if header is not None:
+        found = _swap_by_os_info(image)
+        if found is not None:
+            return found
+        raise ImageError(f"{image.name}: this looks like the memory of a zfcpdump system (a dump kernel's header is at "
+                         f"{header.offset:#x}), whose first bytes are in the HSA image; give that file with --hsa FILE, "
+                         "or --mode plain if no dump kernel ran")
     return _plain(image, "image", "nothing shows that a dump kernel ran in this memory")
 
 
@@ -201,33 +208,29 @@ def _swap_by_os_info(image: ImageFile) -> Mode | None:
     return None
 
 
-def _refuse_zfcpdump_without_hsa(image: ImageFile) -> None:
-    """Raise ImageError if low memory holds a dump kernel's finished header over all of this memory, none of it cut out."""
+def _zfcpdump_header(image: ImageFile) -> FinishedHeader | None:
+    """A dump kernel's finished header in low memory, over memory from 0 to the image's end: the sign of a zfcpdump kernel (or
+    of a kdump kernel whose parameter area is damaged).
+    """
     def read(address: int, size: int) -> bytes:
         return raw_read(image, address, size)
 
-    for header in find_finished_headers(read, raw_scan(image), min(_ZFCPDUMP_HEADER_LIMIT, image.size)):
-        if header.ranges[0].start == 0 and header.ranges[-1].end == image.size:
-            raise ImageError(f"{image.name}: this looks like the memory of a zfcpdump system (a dump kernel's header is at "
-                             f"{header.offset:#x}), whose first bytes are in the HSA image; give that file with --hsa FILE, "
-                             "or --mode plain if no dump kernel ran")
+    headers = find_finished_headers(read, raw_scan(image), min(_ZFCPDUMP_HEADER_LIMIT, image.size))
+    return next((h for h in headers if h.ranges[0].start == 0 and h.ranges[-1].end == image.size), None)
 
 
 def linux_evidence(image: ImageFile, mode: Mode) -> str | None:
-    """A sign that the memory is that of an s390x Linux system, in words; None where there is none at all."""
+    """Where a sign of an s390x Linux system is: "crashed system", "image" (only in the image as it lies), or None."""
     def raw(address: int, size: int) -> bytes:
         return raw_read(image, address, size)
 
     for read, who in ((mode.memory.read, "crashed system"), (raw, "image")):
         lowcore = read_absolute_lowcore(read)
-        if isinstance(lowcore, Absent):
-            continue
-        if isinstance(read_os_info(read, lowcore.os_info), OsInfo):
-            return f"os_info of the {who}"
-        if isinstance(read_vmcoreinfo_note(read, lowcore.vmcore_info), Vmcoreinfo):
-            return f"VMCOREINFO of the {who}"
-        if lowcore.new_psws_valid:
-            return f"lowcore of the {who}"
+        if isinstance(lowcore, AbsoluteLowcore) and (
+                lowcore.new_psws_valid
+                or isinstance(read_os_info(read, lowcore.os_info), OsInfo)
+                or isinstance(read_vmcoreinfo_note(read, lowcore.vmcore_info), Vmcoreinfo)):
+            return who
     return None
 
 

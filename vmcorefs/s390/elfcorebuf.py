@@ -73,8 +73,6 @@ def read_finished_header(read: Read, offset: int) -> FinishedHeader | None:
         return None
     if any(a.end >= b.start for a, b in pairwise(ranges)):
         return None
-    if any(r.start % PAGE_SIZE or r.end % PAGE_SIZE for r in ranges):
-        return None
     return FinishedHeader(offset, data, note.p_filesz, note.p_align, image, ranges, identity_base)
 
 

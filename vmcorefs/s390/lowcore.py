@@ -6,6 +6,7 @@ import struct
 from dataclasses import dataclass
 
 from vmcorefs.errors import OldmemReadError
+from vmcorefs.quantities import PAGE_SIZE
 from vmcorefs.s390 import Absent, Read
 
 SIZE = 0x2000
@@ -41,26 +42,31 @@ class AbsoluteLowcore:
 
     vmcore_info: int
     os_info: int
-    status: bytes
-    """The architected save area, 512 bytes at 0x1200."""
+    status: bytes | None
+    """The architected save area, 512 bytes at 0x1200; None where that page cannot be read."""
     new_psws_valid: bool
     """All six new PSWs, from restart to I/O, are z/Architecture PSWs of a 64-bit kernel: strong evidence of a lowcore."""
-    vector_enablement: bool
-    """Control register 0 as the running kernel keeps it in absolute lowcore enables the vector facility."""
+    vector_enablement: bool | None
+    """Control register 0 as the running kernel keeps it in absolute lowcore enables the vector facility; None: unknown."""
 
 
 def read_absolute_lowcore(read: Read) -> AbsoluteLowcore | Absent:
     """The absolute lowcore of the memory that *read* sees."""
     try:
-        page = read(0, SIZE)
+        page = read(0, PAGE_SIZE)
     except OldmemReadError as error:
         return Absent(f"absolute lowcore cannot be read: {error.cause}")
+    try:
+        second = read(PAGE_SIZE, PAGE_SIZE)
+    except OldmemReadError:
+        second = None
     return AbsoluteLowcore(
         vmcore_info=int.from_bytes(page[VMCORE_INFO:VMCORE_INFO + 8], "big"),
         os_info=int.from_bytes(page[OS_INFO:OS_INFO + 8], "big"),
-        status=page[STATUS:STATUS + STATUS_SIZE],
+        status=second and second[STATUS - PAGE_SIZE:STATUS - PAGE_SIZE + STATUS_SIZE],
         new_psws_valid=_new_psws_valid(page),
-        vector_enablement=bool(int.from_bytes(page[CREGS:CREGS + 8], "big") & VECTOR_ENABLEMENT),
+        vector_enablement=None if second is None else bool(
+            int.from_bytes(second[CREGS - PAGE_SIZE:CREGS - PAGE_SIZE + 8], "big") & VECTOR_ENABLEMENT),
     )
 
 

@@ -63,7 +63,9 @@ class VmcoreFile(io.RawIOBase):
         self._check_open()
         if offset < 0:
             raise ValueError(f"negative offset {offset}")
-        view = buffer if isinstance(buffer, memoryview) else memoryview(buffer)
+        view = memoryview(buffer)
+        if view.format != "B" or view.ndim != 1:
+            view = view.cast("B")
         want = min(len(view), self.size - offset)
         if want <= 0:
             return 0
@@ -96,9 +98,8 @@ class VmcoreFile(io.RawIOBase):
 
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
         """io.RawIOBase: the good bytes before a bad one first, OldmemReadError where the first byte is bad."""
-        view = memoryview(buffer).cast("B")
         try:
-            count = self.preadinto(view, self._position)
+            count = self.preadinto(buffer, self._position)
         except OldmemReadError as error:
             if not error.good:
                 raise

@@ -46,6 +46,7 @@ _OLDEST_KNOWN = (4, 9)  # up to about 4.8 the register notes had the name CORE; 
 
 _RELEASE = re.compile(r"(\d{1,3})\.(\d{1,3})(?:\.(\d{1,5}))?(.*)", re.DOTALL)
 _RC = re.compile(r"-rc(\d+)")
+_VENDOR_SUFFIX = re.compile(r"-\d")  # a build number: nobody but the vendor knows what was backported
 
 
 class Vendor(NamedTuple):
@@ -71,9 +72,9 @@ VENDORS: tuple[Vendor, ...] = (
     Vendor("Ubuntu 20.04", re.compile(r"^5\.4\.0-(\d+)-generic"), 143),
     Vendor("Ubuntu 22.04", re.compile(r"^5\.15\.0-(\d+)-generic"), 65),
     Vendor("Ubuntu", re.compile(r"^(?:4\.15|5\.19)\.0-(\d+)-generic"), None, assumed=True),
-    Vendor("Debian 10", re.compile(r"^4\.19\.0-(\d+)-s390x"), 23, assumed=True),
-    Vendor("Debian 11", re.compile(r"^5\.10\.0-(\d+)-s390x"), 20),
-    Vendor("Debian", re.compile(r"^6\.0\.0-(\d+)-s390x"), 6, assumed=True),
+    Vendor("Debian 10", re.compile(r"^4\.19\.0-(?:0\.deb\d+\.)?(\d+)-s390x"), 23, assumed=True),
+    Vendor("Debian 11", re.compile(r"^5\.10\.0-(?:0\.deb\d+\.)?(\d+)-s390x"), 20),
+    Vendor("Debian", re.compile(r"^6\.0\.0-(?:0\.deb\d+\.)?(\d+)-s390x"), 6, assumed=True),
 )
 
 
@@ -86,7 +87,8 @@ def switches_for_release(release: str) -> Switches | None:
     version, sublevel = (int(match[1]), int(match[2])), int(match[3] or 0)
     todpreg_size = 4 if _todpreg_fixed(version, sublevel, match[4]) else 8
     note_align = 4 if version >= _NOTE_ALIGN_4 else 0
-    reason, assumed = f"release {release}", version < _OLDEST_KNOWN
+    unknown_vendor = version < _TODPREG_MAINLINE and _VENDOR_SUFFIX.match(match[4]) is not None
+    reason, assumed = f"release {release}", version < _OLDEST_KNOWN or unknown_vendor
     for vendor in VENDORS:
         if found := vendor.pattern.search(release):
             number = int(found[1])
@@ -109,6 +111,8 @@ def _todpreg_fixed(version: tuple[int, int], sublevel: int, rest: str) -> bool:
 
 def parse_layout(text: str) -> str:
     """Check an option's value: auto, a layout's name or a kernel release. Raises UsageError."""
+    if not isinstance(text, str):
+        raise UsageError(f"{text!r} is no layout; give it as text, auto, {', '.join(LAYOUTS)} or a kernel release")
     if text == "auto" or text in LAYOUTS or switches_for_release(text) is not None:
         return text
     raise UsageError(f"unknown layout {text!r}; give auto, {', '.join(LAYOUTS)} or a kernel release such as 6.4.0")
