@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from vmcorefs.dump import Dump, open_dump
 from vmcorefs.elf import PT_LOAD
 from vmcorefs.errors import ImageError, OldmemReadError, SystemLacksError, printable, system_reason
+from vmcorefs.s390.vmcoreinfo import Vmcoreinfo
 
 if TYPE_CHECKING:
     import drgn
@@ -67,7 +68,7 @@ def attach(dump: Dump, vmlinux: Path | Sequence[Path] = ()) -> drgn.Program:
             found.add_memory_segment(phdr.p_vaddr, phdr.p_filesz, read, physical=False)
     files = [vmlinux] if isinstance(vmlinux, (str, os.PathLike)) else list(vmlinux)
     if files:
-        _load(found, files, dump.vmcoreinfo.osrelease)
+        _load(found, files, dump.vmcoreinfo)
     # From here on, not before: where something fails, the Dump is still the caller's
     weakref.finalize(memory, dump.close).atexit = False
     return found
@@ -113,15 +114,19 @@ def _memory_file(content: bytes) -> Iterator[str]:
         os.close(fd)
 
 
-def _load(found: drgn.Program, files: list[Path], release: str | None) -> None:
-    """drgn only warns of files that it cannot use, or that belong to another kernel."""
+def _load(found: drgn.Program, files: list[Path], vmcoreinfo: Vmcoreinfo) -> None:
+    """Of what it cannot use, or what belongs to another kernel, drgn only warns."""
     for file in files:
         try:
             os.close(os.open(file, os.O_RDONLY | os.O_CLOEXEC))
         except OSError as error:
             raise ImageError(f"{printable(file)}: cannot be opened: {system_reason(error)}") from error
     found.load_debug_info([os.fspath(file) for file in files])
-    module = found.main_module()
-    if module.wants_debug_file():
-        build_id = f" (build ID {module.build_id.hex()})" if module.build_id else ""
-        raise ImageError(f"{printable(files[0])}: not the vmlinux with debug information of the crashed kernel {release}{build_id}")
+    try:
+        good = not found.main_module().wants_debug_file()
+    except LookupError:  # none of the files is ELF: drgn has not looked for modules then
+        good = False
+    if not good:
+        build_id = re.fullmatch(r"[0-9a-f]{8,64}", vmcoreinfo.fields.get("BUILD-ID", ""))
+        raise ImageError(f"{printable(files[0])}: not the vmlinux with debug information of the crashed kernel "
+                         f"{vmcoreinfo.osrelease}{f' (build ID {build_id[0]})' if build_id else ''}")

@@ -21,7 +21,7 @@ LAYERS = {
     "vmcore": 4,
     "capture": 5,
     "dump": 6,
-    "report": 7, "output": 7, "check": 7,
+    "report": 7, "output": 7, "check": 7, "drgn": 7,
     "__init__": 7,
     "fs": 7,
     "cli": 8, "__main__": 9,
@@ -30,7 +30,9 @@ LAYERS = {
 FORBIDDEN = {("s390", "oldmem"), ("s390", "image"), ("fs", "dump"), ("fs", "s390"), ("fs", "oldmem"), ("fs", "vmcore"),
              ("fs", "capture"), ("fs", "image"),
              ("report", "output"), ("output", "report"), ("report", "fs"), ("output", "fs"), ("check", "fs"),
-             ("check", "report"), ("fs", "report"), ("fs", "output"), ("fs", "check")}
+             ("check", "report"), ("fs", "report"), ("fs", "output"), ("fs", "check"),
+             ("drgn", "fs"), ("drgn", "report"), ("drgn", "output"), ("drgn", "check"), ("fs", "drgn"), ("report", "drgn"),
+             ("output", "drgn"), ("check", "drgn")}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 

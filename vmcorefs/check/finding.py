@@ -6,7 +6,12 @@ from typing import NamedTuple
 
 
 class Finding(NamedTuple):
-    """*status*: ok, failed, or none where there is nothing to look at; *text*: what was found and what it means."""
+    """*status*: ok, failed, or none where there is nothing to look at; *text*: what was found.
+
+    *means*, *advice*: instead of the words of the check's row.
+    """
 
     status: str
     text: str
+    means: str | None = None
+    advice: str | None = None

@@ -132,7 +132,7 @@ def _guarded(drgn: Any, prog: Any, words: list[str], folder: str | None, call: C
 
 @contextmanager
 def _drgn_says_it_our_way() -> Iterator[None]:
-    """drgn's warnings as lines of ours."""
+    """What drgn warns of, as lines of ours."""
     drgns = logging.getLogger("drgn")
     before = drgns.handlers[:], drgns.propagate
     drgns.handlers[:], drgns.propagate = log.handlers, False

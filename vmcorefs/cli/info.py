@@ -31,7 +31,7 @@ def open_image_or_mount(arguments: argparse.Namespace) -> Dump:
     entry = None if where is None else find_mount(where)
     if where is None or entry is None or entry.type != TYPE:
         return open_dump(arguments.image, **options)
-    record = find_record(entry.device, where)
+    record = find_record(entry.device, where, entry.owner)
     if record is None:
         raise UsageError(f"{printable(arguments.image)}: a dead mount, or not yours; give the image "
                          f"{printable(entry.source)} with its options")

@@ -74,6 +74,7 @@ def parse(parser: Parser, argv: Sequence[str] | None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The program. Returns the exit status; a traceback that reaches a person is a bug."""
+    _open_standard_descriptors()
     set_up_logging("info")
     try:
         arguments = parse(make_parser(sys.argv[1:] if argv is None else argv), argv)
@@ -107,6 +108,20 @@ def _flushed(status: int) -> int:
         _silence_stdout()
         return 1
     return status
+
+
+def _open_standard_descriptors() -> None:
+    """Where one is closed, the next file opened would get its number, and the daemon's /dev/null would take its place.
+
+    A closed standard output stays one that cannot be written to: copy must not lose the dump in silence.
+    """
+    for descriptor, flags in enumerate((os.O_RDWR, os.O_RDONLY, os.O_RDWR)):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, flags), True)  # the lowest free number is this one
+    sys.stdout = sys.stdout or os.fdopen(1, "w", encoding="utf-8", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", encoding="utf-8", closefd=False)
 
 
 def _silence_stdout() -> None:

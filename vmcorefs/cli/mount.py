@@ -41,7 +41,7 @@ def make_tree(dump: Dump) -> Tree:
 
 def run(arguments: argparse.Namespace) -> int:
     """The command."""
-    check_mountpoint(arguments.mountpoint, [])
+    check_mountpoint(arguments.mountpoint, [arguments.image] if arguments.image is not None else [])
     with open_dump(arguments.image, **image_options(arguments)) as dump:
         introduce(dump)
         files = [file for file in (dump.image, dump.hsa) if file is not None]

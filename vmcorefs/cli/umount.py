@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 
 from vmcorefs.cli.options import add_common_options
+from vmcorefs.cli.say import log
+from vmcorefs.errors import VmcorefsError
 from vmcorefs.fs.umount import umount
 
 HELP = "unmount; returns when the image is released, says who holds it otherwise"
@@ -19,6 +21,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """The command."""
+    status = 0
     for mountpoint in arguments.mountpoints:
-        umount(mountpoint, lazy=arguments.lazy)
-    return 0
+        try:
+            umount(mountpoint, lazy=arguments.lazy)
+        except VmcorefsError as error:  # the others are unmounted all the same, as umount(8) does
+            log.error("%s", error)
+            status = max(status, error.exit_status)
+    return status

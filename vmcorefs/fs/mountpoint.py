@@ -6,7 +6,7 @@ import errno
 import os
 
 from vmcorefs.errors import MountpointError, printable, system_reason
-from vmcorefs.fs.mounts import absolute, answers, find_mount
+from vmcorefs.fs.mounts import TYPE, absolute, answers, find_mount
 
 _ANSWER_TIMEOUT = 3.0
 
@@ -22,13 +22,13 @@ def check_mountpoint(path: str, sources: list[str]) -> str:
     where = absolute(path)
     entry = find_mount(where)
     if entry is not None and entry.type.startswith("fuse"):
+        command = "vmcorefs umount" if entry.type == TYPE else "umount"
         code = answers(where, _ANSWER_TIMEOUT)
         if code in (errno.ENOTCONN, errno.ECONNABORTED):
             raise MountpointError(f"{name}: a dead mount of {printable(entry.source)} is there, its daemon is gone; "
-                                  f"clear it with: vmcorefs umount {name}")
+                                  f"clear it with: {command} {name}")
         state = "that does not answer" if code is None else "already"
-        raise MountpointError(f"{name}: {printable(entry.source)} is mounted there {state}; "
-                              f"unmount it first: vmcorefs umount {name}")
+        raise MountpointError(f"{name}: {printable(entry.source)} is mounted there {state}; unmount it first: {command} {name}")
     try:
         content = os.listdir(where)
     except FileNotFoundError:

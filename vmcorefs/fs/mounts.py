@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import re
 import select
+import signal
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import NamedTuple
@@ -14,6 +15,7 @@ from typing import NamedTuple
 from vmcorefs.errors import printable
 
 TYPE = "fuse.vmcorefs"
+_USER_ID = re.compile(rb"(?:^|,)user_id=([0-9]+)(?:,|$)")
 _OCTAL = re.compile(rb"\\([0-7]{3})")
 
 
@@ -24,6 +26,7 @@ class MountEntry(NamedTuple):
     mountpoint: str
     type: str
     source: str
+    owner: int = -1  # user_id of a FUSE mount
 
 
 class Holder(NamedTuple):
@@ -48,8 +51,9 @@ def parse_mountinfo(data: bytes) -> list[MountEntry]:
         if b"-" not in fields[6:]:
             continue
         dash = fields.index(b"-", 6)
+        owner = _USER_ID.search(fields[-1])
         entries.append(MountEntry(fields[2].decode(), _unescape(fields[4]), fields[dash + 1].decode(),
-                                  _unescape(fields[dash + 2])))
+                                  _unescape(fields[dash + 2]), int(owner[1]) if owner else -1))
     return entries
 
 
@@ -75,15 +79,19 @@ def absolute(path: str) -> str:
 
 
 def answers(path: str, timeout: float) -> int | None:
-    """Errno of a stat of *path* (0: it answers), None if there was no answer in *timeout* seconds.
+    """Errno of a statvfs of *path* (0: it answers), None if there was no answer in *timeout* seconds.
 
-    Asked in a child process, since a stat of a hung mount cannot be interrupted.
+    statvfs always asks the daemon; a stat is answered from the kernel's cache, on a dead mount too. Asked in a child process,
+    since it cannot be interrupted on a hung mount; without our standard descriptors, whose readers would wait for it.
     """
     read_end, write_end = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
-            os.stat(path)
+            null = os.open(os.devnull, os.O_RDWR)
+            for descriptor in (0, 1, 2):
+                os.dup2(null, descriptor)
+            os.statvfs(path)
             code = 0
         except OSError as error:
             code = error.errno or 255
@@ -93,6 +101,7 @@ def answers(path: str, timeout: float) -> int | None:
     try:
         ready, _, _ = select.select([read_end], [], [], timeout)
         if not ready:
+            os.kill(pid, signal.SIGKILL)
             return None
         data = os.read(read_end, 1)
         os.waitpid(pid, 0)

@@ -81,15 +81,32 @@ def remove_record(path: str | None) -> None:
             os.unlink(path)
 
 
-def find_record(device: str, mountpoint: str) -> Record | None:
-    """The record of the mount at *mountpoint*; None if there is none that belongs to a living daemon of this mount."""
+def remove_stale_record(device: str, mountpoint: str) -> None:
+    """Remove what a killed daemon left behind about a mount that is gone now."""
+    path = os.path.join(_own_directory(), f"{device}.json")
+    with suppress(OSError, ValueError, TypeError, KeyError), open(path, encoding="utf-8") as file:
+        record = json.load(file)
+        if record["mountpoint"] == mountpoint and start_time(record["pid"]) != record["started"]:
+            os.unlink(path)
+
+
+def find_record(device: str, mountpoint: str, owner: int | None = None) -> Record | None:
+    """The record of the mount at *mountpoint*; None if there is none that belongs to a living daemon of this mount.
+
+    It counts only as a regular file of *owner*, who mounted (default: this user): root looks in places where anybody may
+    write, a FIFO or a record of somebody else's mount among them.
+    """
+    owner = os.geteuid() if owner is None else owner
     for directory in _directories():
         path = os.path.join(directory, f"{device}.json")
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError:
             continue
         with os.fdopen(descriptor, encoding="utf-8") as file:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode) or status.st_uid != owner:
+                continue
             try:
                 record = Record(**json.load(file))
             except (ValueError, TypeError, OSError):

@@ -11,7 +11,7 @@ from contextlib import suppress
 
 from vmcorefs.errors import BusyError, MountpointError, SystemLacksError, printable
 from vmcorefs.fs.mounts import TYPE, absolute, find_mount, holders
-from vmcorefs.fs.record import Record, find_record
+from vmcorefs.fs.record import Record, find_record, remove_stale_record
 
 _DAEMON_TIMEOUT = 20.0
 _COMMAND_TIMEOUT = 30.0
@@ -28,7 +28,7 @@ def umount(mountpoint: str, *, lazy: bool = False) -> None:
     if entry is None or entry.type != TYPE:
         what = "nothing is mounted there" if entry is None else f"a {entry.type} is mounted there"
         raise MountpointError(f"{name}: not a vmcorefs mount ({what}); vmcorefs mounts are in: findmnt -t {TYPE}")
-    record = find_record(entry.device, where)
+    record = find_record(entry.device, where, entry.owner)
     daemon = _open_daemon(record)
     try:
         words = _unmount(where, lazy=lazy)
@@ -44,6 +44,7 @@ def umount(mountpoint: str, *, lazy: bool = False) -> None:
             assert record is not None
             raise BusyError(f"{name}: unmounted, but its daemon (pid {record.pid}) did not end within {_DAEMON_TIMEOUT:.0f} s "
                             "and may still hold the image")
+        remove_stale_record(entry.device, where)
     finally:
         if daemon is not None:
             os.close(daemon)

@@ -36,6 +36,8 @@ class Piece:
     file: str | None = None
     source: int | None = None
     count: int = 1
+    length: int | None = None
+    """Bytes in vmcore where the gaps between several pieces count in *size*."""
     image: bool = False
     """A PT_LOAD of its own for the kernel image."""
 
@@ -45,9 +47,11 @@ class Piece:
         return self.offset is not None
 
     def end_of(self, name: str) -> int | None:
-        """offset, start or source, plus the size."""
+        """Behind the last byte by offset, start or source."""
         value: int | None = getattr(self, name)
-        return None if value is None else value + self.size
+        if value is None:
+            return None
+        return value + (self.length if name == "offset" and self.length is not None else self.size)
 
 
 @dataclass(frozen=True)
@@ -137,7 +141,8 @@ def _shorten(pieces: Sequence[Piece]) -> Iterator[Piece]:
         assert head.start is not None and tail.start is not None
         if run[first] is not head:
             yield run[first]
-        yield replace(head, kind=kind, size=tail.start + tail.size - head.start, count=len(inner))
+        yield replace(head, kind=kind, size=tail.start + tail.size - head.start, count=len(inner),
+                      length=sum(p.size for p in inner))
         if run[last - 1] is not tail:
             yield run[last - 1]
         yield from run[last:]
@@ -199,7 +204,7 @@ class _Lines:
         return box
 
 
-_BOX = 17
+_BOX = 19
 
 
 def map_text(themap: Map, *, encoding: str = "utf-8", width: int = 80) -> str:
@@ -208,7 +213,7 @@ def map_text(themap: Map, *, encoding: str = "utf-8", width: int = 80) -> str:
     lines = _Lines.for_encoding(encoding)
     rows = [*themap.loads, *themap.memory]
     left = max(len("offset"), max(len(hex(p.end_of("offset") or 0)) for p in rows))
-    out = [f"{'vmcore':>{left}} {'':{_BOX}} address in the", f"{'offset':>{left}} {'':{_BOX}} crashed system   bytes come from"]
+    out = [f"{'vmcore':>{left}} {'':{_BOX}} address in the", f"{'offset':>{left}} {'':{_BOX}} crashed system   bytes stand in"]
 
     def border(ends: str, offset: int | None, address: int | None) -> None:
         text = f"{'' if offset is None else hex(offset):>{left}} {ends[0]}{ends[1] * (_BOX - 2)}{ends[2]}"
@@ -234,7 +239,8 @@ def _content(piece: Piece, lines: _Lines, left: int, width: int) -> list[str]:
     head = f"{'':{left}} {side} {words_of(piece):{_BOX - 4}} {side} "
     size = human_size(piece.size)
     if piece.count > 1:
-        return [f"{head}{piece.count} ranges within {size}, from {_short(piece.file, width - len(head) - 40)}"]
+        start = f"{head}{human_size(piece.length or 0):10} in {piece.count} ranges, "
+        return [start + _short(piece.file, width - len(start))]
     if piece.kind == "header":
         return [f"{head}{size:10} made by vmcorefs"]
     if piece.kind == "hole":

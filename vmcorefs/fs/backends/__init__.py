@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import os
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from vmcorefs.errors import SystemLacksError
-from vmcorefs.fs.backends.libfuse import Library, find_library
+from vmcorefs.errors import SystemLacksError, printable
+from vmcorefs.fs.backends.libfuse import PATH_VARIABLE, Library, find_library
 
 
 class Backend(NamedTuple):
@@ -47,7 +48,9 @@ def choose_backend(name: str) -> Chosen:
                 continue
             library = find_library(major)
             if library is None:
-                reasons.append(f"libfuse {major} is not installed")
+                given = os.environ.get(PATH_VARIABLE)
+                reasons.append(f"{PATH_VARIABLE}={printable(given)} is no libfuse {major}" if given
+                               else f"libfuse {major} is not installed")
                 continue
             try:
                 module = importlib.import_module(backend.module)

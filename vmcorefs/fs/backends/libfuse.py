@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 # soname by major version; libfuse 3.17 raised it to 4
 _SONAMES = {3: ("libfuse3.so.4", "libfuse3.so.3"), 2: ("libfuse.so.2",)}
-_VARIABLE = "FUSE_LIBRARY_PATH"  # both bindings obey it; a person who sets it wants just this library
+PATH_VARIABLE = "FUSE_LIBRARY_PATH"  # both bindings obey it; a person who sets it wants just this library
 
 
 class Library(NamedTuple):
@@ -20,7 +20,7 @@ class Library(NamedTuple):
 
 def find_library(major: int) -> Library | None:
     """Libfuse of that major version, None if it is not here."""
-    given = os.environ.get(_VARIABLE)
+    given = os.environ.get(PATH_VARIABLE)
     for path in (given,) if given else _SONAMES[major]:
         try:
             library = ctypes.CDLL(path)
@@ -35,4 +35,4 @@ def find_library(major: int) -> Library | None:
 
 def use_library(library: Library) -> None:
     """Make the binding that is imported next load *library*."""
-    os.environ[_VARIABLE] = library.path
+    os.environ[PATH_VARIABLE] = library.path
