@@ -32,7 +32,7 @@ def check_lines(results: Sequence[Result], style: Style) -> Iterator[str]:
         mark, colour = _MARKS[result.status]
         yield f"{style.paint(f'{mark:6}', colour)} {result.name:20} {result.text}"
         rows = [("looked at", result.looks_at), ("means", result.means), ("do", result.advice)]
-        yield from style.rows([(name, text) for name, text in rows if text], indent=7, width=21, colour="quiet")
+        yield from style.rows([(name, text) for name, text in rows if text], indent=9, width=18, colour="quiet")
     count = Counter(result.status for result in results)
     failed = [result.name for result in results if result.status == "failed"]
     yield (f"{len(results)} checks: {count['ok']} ok, {count['failed']} failed{' (' + ', '.join(failed) + ')' if failed else ''}, "

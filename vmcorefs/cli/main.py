@@ -23,13 +23,16 @@ _EPILOG = """exit status: 0 done; 1 the answer is no (a check failed, a mount is
 
 
 def make_parser(argv: Sequence[str] = ()) -> Parser:
-    """The parser of the whole command line; *argv* tells whether --capture makes IMAGE optional."""
+    """The parser of the whole command line.
+
+    *argv* tells whether --capture makes IMAGE optional, and which command is meant: only that one is imported then.
+    """
     capture_given = any(word == "--capture" or word.startswith("--capture=") for word in argv)
     parser = Parser(prog="vmcorefs", epilog=_EPILOG,
                     description="The /proc/vmcore of a crashed s390x machine's dump kernel, from an image of its memory.")
     parser.add_argument("--version", action="version", version=f"vmcorefs {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
-    for name in COMMANDS:
+    for name in argv[:1] if argv and argv[0] in COMMANDS else COMMANDS:
         module = importlib.import_module(f"vmcorefs.cli.{name}")
         command = commands.add_parser(name, help=module.HELP, description=module.HELP, epilog=_EPILOG)
         command.capture_given = capture_given
