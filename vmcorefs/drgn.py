@@ -58,7 +58,7 @@ def attach(dump: Dump, vmlinux: Path | Sequence[Path] = ()) -> drgn.Program:
         try:
             found.set_core_dump(path)
         except Exception as error:
-            # drgn raises ValueError, Exception itself or (from 0.0.32 on) BadDataError
+            # ValueError, Exception itself (0.0.31) or BadDataError (0.3.0)
             raise ImageError(f"{dump.image.name}: drgn cannot use the header of vmcore: {error}") from error
     memory = _Memory(dump, drgn.FaultError)
     for phdr in dump.merged.phdrs:

@@ -67,4 +67,5 @@ def check_small_files(dump: Dump) -> Finding:
     absent = absent_files(dump)
     if not absent:
         return Finding("ok", "vmcoreinfo.txt, info.json, dmesg.txt and cpus/ can all be made")
-    return Finding("none", "; ".join(f"{name} will be absent: {reason}" for name, reason in list(absent.items())[:8]))
+    return Finding("none", "; ".join(f"{name} will be absent: {reason}" for name, reason in list(absent.items())[:8]),
+                   means="vmcore is not touched by it", advice="")

@@ -65,10 +65,10 @@ def make_commands(vmcore: str, kernel_offset: int | None, capture: Capture, *, m
     if not mounted:
         yield Command("mount", f"mkdir -p {folder} && vmcorefs mount {image} {folder}",
                       f"vmcore is then {vmcore}; without a mount: vmcorefs copy {image} vmcore")
-    yield Command("drgn", f"drgn -c {core} -s vmlinux", "on any host")
+    yield Command("drgn", f"drgn -c {core} -s vmlinux", f"on any host; without a mount: vmcorefs drgn {image} --vmlinux vmlinux")
     if kernel_offset:
-        yield Command("gdb", f"gdb-multiarch -ex 'symbol-file -o {kernel_offset:#x} vmlinux' -ex 'core {core}'" if core == vmcore else
-                      f"gdb-multiarch -ex 'symbol-file -o {kernel_offset:#x} vmlinux' -c {core}",
+        opened = f"-ex 'core {core}'" if core == vmcore else f"-c {core}"
+        yield Command("gdb", f"gdb-multiarch -ex 'symbol-file -o {kernel_offset:#x} vmlinux' {opened}",
                       f"on any host; {kernel_offset:#x} is the KASLR offset, by which this kernel is off from vmlinux")
     else:
         yield Command("gdb", f"gdb-multiarch vmlinux {core}", "on any host")

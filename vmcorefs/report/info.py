@@ -309,7 +309,7 @@ def _system(dump: Dump, absent: dict[str, str]) -> SystemInfo | None:
     if isinstance(names, Absent):
         absent["system"] = names.reason
         return None
-    return SystemInfo(*(printable(name) for name in names), origin="names in memory (init_uts_ns)")
+    return SystemInfo(**{key: printable(name) for key, name in names._asdict().items()}, origin="names in memory (init_uts_ns)")
 
 
 def _read_crash(dump: Dump, absent: dict[str, str]) -> Crash | None:
@@ -321,7 +321,8 @@ def _read_crash(dump: Dump, absent: dict[str, str]) -> Crash | None:
     return crash
 
 
-def _log_text(crash: Crash | None, name: str, absent: dict[str, str] | None, reason: str, key: str | None = None) -> FactInfo | None:
+def _log_text(crash: Crash | None, name: str, absent: dict[str, str] | None, reason: str,
+              key: str | None = None) -> FactInfo | None:
     value = None if crash is None else getattr(crash, name)
     if value is None:
         if absent is not None:

@@ -79,7 +79,8 @@ def make_map(dump: Dump) -> Map:
     """The map of an open Dump."""
     regions = iter(dump.vmcore.regions)
     region = next(regions)
-    loads, memory = [Piece("header", region.end, 0)], []
+    loads = [Piece("header", region.end, 0)]
+    memory: list[Piece] = []
     for placed in dump.merged.placed:
         at, end = placed.offset, placed.offset + placed.end - placed.start
         image = placed.load.kind == "kernel image"
@@ -212,7 +213,7 @@ def map_text(themap: Map, *, encoding: str = "utf-8", width: int = 80) -> str:
     themap = themap.shortened()
     lines = _Lines.for_encoding(encoding)
     rows = [*themap.loads, *themap.memory]
-    left = max(len("offset"), max(len(hex(p.end_of("offset") or 0)) for p in rows))
+    left = max(len("offset"), *(len(hex(p.end_of("offset") or 0)) for p in rows))
     out = [f"{'vmcore':>{left}} {'':{_BOX}} address in the", f"{'offset':>{left}} {'':{_BOX}} crashed system   bytes stand in"]
 
     def border(ends: str, offset: int | None, address: int | None) -> None:

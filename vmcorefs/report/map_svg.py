@@ -89,8 +89,8 @@ class _Drawing:
         body = [*self._head(), *self.bands, *self.boxes, *legend, *self._foot(height)]
         return "\n".join([
             '<?xml version="1.0" encoding="UTF-8"?>',
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_TOTAL} {height:.0f}" width="{_TOTAL}" height="{height:.0f}" '
-            f'role="img" style="{_FONT}">',
+            (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_TOTAL} {height:.0f}" width="{_TOTAL}" height="{height:.0f}" '
+             f'role="img" style="{_FONT}">'),
             f"<title>{_text(self.title or 'map of vmcore')}</title>",
             f'<rect width="{_TOTAL}" height="{height:.0f}" fill="#ffffff"/>', *body, "</svg>", ""])
 
@@ -150,7 +150,7 @@ class _Drawing:
             tuple[str, str, int, int, list[tuple[Piece, _Box]]]]:
         """(kind, name, first, last, memory that stands there) over a whole file."""
         at = 0
-        stands = sorted(((p, b) for p, b in memory if p.file == path and p.source is not None and p.kind not in {"missing"}),
+        stands = sorted(((p, b) for p, b in memory if p.file == path and p.source is not None and p.kind != "missing"),
                         key=lambda row: row[0].source or 0)
         for piece, box in stands:
             assert piece.source is not None
@@ -181,10 +181,10 @@ class _Drawing:
         self.boxes += [
             f'<rect x="{x}" y="{box.y:.1f}" width="{_WIDTH}" height="{box.height:.1f}" fill="{fill}" stroke="{border}"{dash}/>',
             f'<text x="{x + 10}" y="{middle - 4:.1f}" font-size="14" font-weight="bold" fill="#1f2937">{_text(box.name)}</text>',
-            f'<text x="{x + _WIDTH - 10}" y="{middle - 4:.1f}" font-size="14" text-anchor="end" fill="#1f2937">'
-            f"{human_size(box.size)}</text>",
-            f'<text x="{x + 10}" y="{middle + 13:.1f}" font-size="11" fill="#4b5563" style="{_MONO}">'
-            f"{box.first:#x} – {box.last:#x}</text>",
+            (f'<text x="{x + _WIDTH - 10}" y="{middle - 4:.1f}" font-size="14" text-anchor="end" fill="#1f2937">'
+             f"{human_size(box.size)}</text>"),
+            (f'<text x="{x + 10}" y="{middle + 13:.1f}" font-size="11" fill="#4b5563" style="{_MONO}">'
+             f"{box.first:#x} - {box.last:#x}</text>"),
         ]
 
     def _band(self, column: int, left: _Box, right: _Box, kind: str) -> None:

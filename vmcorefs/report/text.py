@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from vmcorefs.errors import printable
@@ -49,21 +50,27 @@ class Style:
     def row(self, name: str, text: str, aside: str = "", *, indent: int = 0, width: int = _NAME, colour: str | None = None,
             name_colour: str | None = None) -> Iterator[str]:
         """One of them; *aside* follows in a quiet colour."""
-        words = [(word, colour) for word in text.split(" ")] + [(word, "quiet") for word in aside.split(" ") if aside]
+        words: list[tuple[str, str | None]] = [(word, colour) for word in text.split(" ")]
+        words += [(word, "quiet") for word in f" {aside}".split(" ")] if aside else []
         margin = indent + width + 1
         room = None if self.width is None else max(self.width - margin, 24)
-        lines: list[list[str]] = [[]]
+        lines: list[list[tuple[str, str | None]]] = [[]]
         used = 0
         for word, paint in words:
             if room is not None and lines[-1] and used + 1 + len(word) > room:
                 lines.append([])
                 used = 0
-            lines[-1].append(self.paint(word, paint) if paint else word)
+            lines[-1].append((word, paint))
             used += len(word) + (used > 0)
         padded = f"{name:{width}}"
-        yield f"{' ' * indent}{self.paint(padded, name_colour) if name_colour else padded} {' '.join(lines[0])}".rstrip()
+        yield f"{' ' * indent}{self.paint(padded, name_colour) if name_colour else padded} {self._painted(lines[0])}".rstrip()
         for line in lines[1:]:
-            yield " " * margin + " ".join(line)
+            yield " " * margin + self._painted(line)
+
+    def _painted(self, words: Sequence[tuple[str, str | None]]) -> str:
+        """Words in a line, those of one colour in one piece."""
+        runs = [(colour, " ".join(word for word, _ in run)) for colour, run in groupby(words, key=lambda word: word[1])]
+        return " ".join(text if colour is None else self.paint(text, colour) for colour, text in runs)
 
 
 def for_stdout() -> Style:
@@ -100,7 +107,7 @@ class _Text:
     def _row(self, name: str, text: str, fact: FactInfo | None = None, origin: str | None = None) -> Iterator[str]:
         if fact is not None:
             origin = f"{fact.origin}{', assumed' if fact.assumed else ''}"
-        return self.style.row(f"{name}:", text, f" [{origin}]" if origin else "", indent=2, width=_NAME)
+        return self.style.row(f"{name}:", text, f"[{origin}]" if origin else "", indent=2, width=_NAME)
 
     def _known(self, name: str, fact: FactInfo | None, key: str, text: str | None = None) -> Iterator[str]:
         if fact is None:
@@ -111,7 +118,7 @@ class _Text:
         info = self.info
         if info.system is not None:
             names = info.system
-            yield from self._row("system", " ".join((names.sysname, names.nodename, names.release, names.version, names.machine)),
+            yield from self._row("system", f"{names.sysname} {names.nodename} {names.release} {names.version} {names.machine}",
                                  origin=names.origin)
         else:
             yield from self._row("system", f"not known ({info.absent.get('system', 'nothing says it')})")
@@ -165,7 +172,7 @@ class _Text:
         origin = _REGISTERS.get(info.cpus_origin, info.cpus_origin)
         yield from self._row("registers of", f"{len(info.cpus)} CPU(s)", origin=f"{info.cpus_origin}: {origin}")
         for cpu in info.cpus[:_SHOWN]:
-            other = f" [{cpu.origin}]" if cpu.origin != info.cpus_origin else ""
+            other = f"[{cpu.origin}]" if cpu.origin != info.cpus_origin else ""
             yield from self.style.row(f"CPU {cpu.number}:", _cpu(cpu), other, indent=2, width=_NAME)
         if len(info.cpus) > _SHOWN:
             yield from self._row("more", f"{len(info.cpus) - _SHOWN} CPUs, see --json")
