@@ -91,6 +91,15 @@ def test_a_shorter_line_covers_a_longer_one(screen: Screen) -> None:
     assert len(screen.written[1]) >= len(screen.written[0].rstrip())
 
 
+def test_a_line_that_stays_begins_where_the_other_was(screen: Screen) -> None:
+    progress = Progress(shown=True)
+    progress(0, GIB)
+    width = len(screen.written[0]) - 1
+    progress.say("something")
+    progress.say("something else")
+    assert screen.written[1:] == [f"\r{' ' * width}\r"]
+
+
 def test_nothing_where_it_is_not_shown_but_an_answer(screen: Screen) -> None:
     progress = Progress(shown=False)
     progress(0, GIB)

@@ -210,6 +210,21 @@ def test_mode(vmcore: VmcoreFile, tmp_path: Path, before: int | None, after: int
     assert modes == {0o600}
 
 
+def test_the_part_is_never_open_to_others_not_even_at_first(vmcore: VmcoreFile, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+                                                               ) -> None:
+    made = []
+    os_open = os.open
+
+    def recording(path: str, flags: int, mode: int = 0o777) -> int:
+        if flags & os.O_CREAT:
+            made.append((path, mode))
+        return os_open(path, flags, mode)
+
+    monkeypatch.setattr(os, "open", recording)
+    copy_to_file(vmcore, str(tmp_path / "vmcore"))
+    assert made == [(f"{tmp_path}/vmcore.part", 0o600)]
+
+
 def test_a_part_that_others_could_read_is_closed_to_them(vmcore: VmcoreFile, data: bytes, tmp_path: Path) -> None:
     part = interrupted(vmcore, tmp_path / "vmcore", 2 * MIB)
     part.chmod(0o666)
@@ -304,6 +319,13 @@ def test_what_is_there_is_not_written_again(vmcore: VmcoreFile, data: bytes, mon
 def test_a_part_of_any_length_goes_on(vmcore: VmcoreFile, data: bytes, tmp_path: Path, length: int) -> None:
     """A full disk ends a copy anywhere."""
     (tmp_path / "vmcore.part").write_bytes(data[:length])
+    copy_to_file(vmcore, str(tmp_path / "vmcore"))
+    assert_complete(tmp_path / "vmcore", data)
+
+
+@pytest.mark.parametrize("more", [0, 1, 3 * MIB])
+def test_a_part_with_all_bytes_becomes_the_file(vmcore: VmcoreFile, data: bytes, tmp_path: Path, more: int) -> None:
+    (tmp_path / "vmcore.part").write_bytes(data + b"\x99" * more)
     copy_to_file(vmcore, str(tmp_path / "vmcore"))
     assert_complete(tmp_path / "vmcore", data)
 
@@ -682,10 +704,12 @@ def test_a_pipe_gets_all(vmcore: VmcoreFile, data: bytes, blocking: bool) -> Non
     reader = threading.Thread(target=_drain, args=(reading, got))
     reader.start()
     progress: list[tuple[int, int]] = []
-    copy_to_descriptor(vmcore, writing, progress=lambda *now: progress.append(now))
-    os.close(writing)
-    reader.join()
-    os.close(reading)
+    try:
+        copy_to_descriptor(vmcore, writing, progress=lambda *now: progress.append(now))
+    finally:
+        os.close(writing)
+        reader.join()
+        os.close(reading)
     assert got == data
     assert progress[0] == (0, len(data))
     assert progress[-1] == (len(data), len(data))
@@ -698,12 +722,14 @@ def test_a_bad_byte_comes_after_all_before_it(machine: Built, data: bytes, monke
     reader.start()
     with vmcorefs.open(machine.image) as dump:
         BadDisk(monkeypatch, machine.image, [(0x181234, 0x181235)])
-        with pytest.raises(OldmemReadError, match="absolute address 0x181234: cannot read at offset") as caught:
-            copy_to_descriptor(dump.vmcore, writing)
+        try:
+            with pytest.raises(OldmemReadError, match="absolute address 0x181234: cannot read at offset") as caught:
+                copy_to_descriptor(dump.vmcore, writing)
+        finally:
+            os.close(writing)
+            reader.join()
+            os.close(reading)
         (offset,) = (r.start + 0x181234 - r.address for r in dump.vmcore.regions
                      if r.address is not None and r.address <= 0x181234 < r.address + r.end - r.start)
-    os.close(writing)
-    reader.join()
-    os.close(reading)
     assert caught.value.exit_status == 1
     assert got == data[:offset]

@@ -8,7 +8,7 @@ from vmcorefs.check.cpus import is_lowcore, lowcore_prefixes
 from vmcorefs.check.finding import Finding
 from vmcorefs.dump import Dump
 from vmcorefs.quantities import PAGE_SIZE, human_size, round_up
-from vmcorefs.ranges import Range, total
+from vmcorefs.ranges import Range, merge, total
 from vmcorefs.s390 import Absent
 from vmcorefs.s390.high_memory import read_high_memory
 from vmcorefs.s390.lowcore import PREFIX_LIMIT, PREFIXREG
@@ -75,21 +75,19 @@ def check_positions(dump: Dump) -> Finding:
     prefixes = {cpu.save_area.prefix_address for cpu in dump.cpus} | set(lowcore_prefixes(dump).values())
     wrong = {prefix for prefix in prefixes if not is_lowcore(dump, prefix)}
     shifts = _shifts(dump, wrong) if wrong else {}
-    holes = _holes(dump.physmem.value)
+    holes = _holes(dump)
     end = crashed_end(dump)
     short = max([dump.physmem.value[-1].end] + ([] if isinstance(end, Absent) else [end])) - round_up(dump.image.size)
-    sizes = [hole.size for hole in holes]
-    exact = short > 0 and (short == total(holes) or short in sizes)
+    left_out = holes if short == total(holes) else [hole for hole in holes if hole.size == short]
     if shifts:
         prefix, shift = min(shifts.items())
         text = (f"{len(shifts)} CPU(s)' lowcores stand too low in the image, that of address {prefix:#x} by {shift:#x} "
                 f"({human_size(shift)})")
         hole = next((hole for hole in holes if hole.size == shift), None)
         return Finding("failed", text + (f", the size of the hole {hole}" if hole else ""))
-    if exact:
-        return Finding("failed", f"the image is shorter than memory by {short:#x} ({human_size(short)}), exactly the size of "
-                       + ("the holes" if short == total(holes) and len(holes) > 1 else "the hole") + " in it: "
-                       + ", ".join(str(hole) for hole in holes[:4]))
+    if short > 0 and left_out:
+        return Finding("failed", f"the image is shorter than memory by {short:#x} ({human_size(short)}), exactly the size of the "
+                       f"{'hole' if len(left_out) == 1 else 'holes'} in it: {', '.join(str(hole) for hole in left_out[:4])}")
     if not prefixes:
         return Finding("none", "no CPU's lowcore is known, so there is nothing whose place is known twice")
     if wrong:
@@ -98,7 +96,10 @@ def check_positions(dump: Dump) -> Finding:
     return Finding("ok", f"{len(prefixes)} lowcore(s) stand at the addresses by which the kernel knows them")
 
 
-def _holes(ranges: tuple[Range, ...]) -> list[Range]:
+def _holes(dump: Dump) -> list[Range]:
+    """Between ranges of memory. The dump kernel's header leaves the crashkernel area out, which is memory."""
+    area = dump.mode.crashkernel
+    ranges = merge([*dump.physmem.value, *([(area.base, area.end)] if area else [])])
     return [Range(a.end, b.start) for a, b in pairwise(ranges) if a.end < b.start]
 
 

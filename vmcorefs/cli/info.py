@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 
 from vmcorefs.cli.options import Parser, add_common_options, add_image_argument, add_image_options, image_options
@@ -76,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _title(info: Info) -> str:
     """Which dump this is, in one line."""
-    words = [f"{info.image.path}: {info.mode.value} mode"]
+    words = [f"{os.path.basename(info.image.path)}: {info.mode.value} mode"]
     words += [f"kernel {info.crashed_release.value}"] if info.crashed_release else []
     words += [str(info.crash.reason.value)] if info.crash.reason else []
     return ", ".join(words)

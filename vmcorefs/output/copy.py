@@ -101,8 +101,6 @@ def _fill(vmcore: VmcoreFile, part: PartFile, progress: Progress, say: Say) -> N
     identity = identify(vmcore)
     known = min(part.size, vmcore.size)
     begin = _proven(vmcore, part, identity)
-    if not begin:
-        part.unmark()  # else it would still be there when these bytes are others
     if part.size:
         say(f"{part.name}: {part.size} bytes are there from an earlier copy; "
             + (f"goes on after {begin} of them, which are of this vmcore" if begin == known else
@@ -114,7 +112,6 @@ def _fill(vmcore: VmcoreFile, part: PartFile, progress: Progress, say: Say) -> N
                 say(f"{part.name}: {f'is of this vmcore up to {offset:#x} only' if offset else 'is not of this vmcore'}; "
                     f"starts anew{' there' if offset else ''}")
                 known = offset
-                part.unmark()
                 part.cut(offset)
             if offset + size > known:
                 part.write(chunk, size, offset)
@@ -141,7 +138,6 @@ def _proven(vmcore: VmcoreFile, part: PartFile, identity: str | None) -> int:
 
 def _complete(part: PartFile, target: str, size: int, *, force: bool) -> None:
     part.cut(size)
-    part.unmark()
     part.flush()
     if not force and os.path.lexists(target):
         raise BusyError(f"{printable(target)}: has appeared during the copy; the complete copy is {part.name}: "

@@ -85,7 +85,8 @@ class PartFile:
         return self._buffer == chunk if want == CHUNK else self._buffer[:want] == chunk[:want]
 
     def cut(self, size: int) -> None:
-        """Drop everything from *size* on."""
+        """Drop everything from *size* on, and the mark: else it would still be there when these bytes are others."""
+        self._unmark()
         os.ftruncate(self._fd, size)
 
     def reach(self, size: int) -> None:
@@ -107,13 +108,12 @@ class PartFile:
             os.setxattr(self._fd, _MARK, json.dumps({"vmcore": identity, "done": done}).encode())
         self._marked_at = time.monotonic()
 
-    def unmark(self) -> None:
-        """Take the mark away, on disk too, before anything else is written."""
+    def _unmark(self) -> None:
         try:
             os.removexattr(self._fd, _MARK)
         except OSError:
             return  # there is none
-        self.flush()
+        self.flush()  # before anything else is written
 
     def marked(self, identity: str | None) -> int:
         """How many bytes from the beginning on the mark proves to be *identity*'s; whole chunks."""

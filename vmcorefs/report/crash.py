@@ -14,6 +14,7 @@ NEWEST = 1024
 """How many of the newest records are looked at: enough for what a kernel prints when it dies, and quick on any log."""
 _WALK_LIMIT = 16384  # records of the older buffer, which can be walked from its beginning only
 _SEARCH_LIMIT = 8192  # descriptors that are searched where the ring's ends are damaged
+_TEXT_LIMIT = 8192  # of a record
 _LINE_LIMIT = 256
 _TRACE_LIMIT = 32
 _CAUSE_LIMIT = 4
@@ -123,8 +124,8 @@ class _End:
     def see(self, record: Record) -> None:
         self.records += 1
         self._last = record
-        for line in record.text.split(b"\n"):
-            self._line(line)
+        for line in record.text[:_TEXT_LIMIT].split(b"\n"):
+            self._line(line[:_LINE_LIMIT * 2])
 
     def _line(self, line: bytes) -> None:
         if line.startswith(_PANIC):

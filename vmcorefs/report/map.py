@@ -255,8 +255,8 @@ def _content(piece: Piece, lines: _Lines, left: int, width: int) -> list[str]:
 
 def _short(path: str | None, room: int) -> str:
     name = printable(os.path.basename(path or ""))
-    room = max(room, 8)
-    return name if len(name) <= room else name[:room - 5] + "..." + name[-2:]
+    room = max(room, 6)
+    return name if len(name) <= room else name[:room - 4] + ".." + name[-2:]
 
 
 def _notes(themap: Map, width: int) -> Iterator[str]:

@@ -120,7 +120,7 @@ class _Drawing:
         for piece in self.map.vmcore:
             assert piece.offset is not None
             end = piece.end_of("offset") or 0
-            name = ("header" if piece.kind == "header" else "kernel image, once more" if piece.image else _name(piece))
+            name = ("header" if piece.kind == "header" else "kernel image" if piece.image else _name(piece))
             box = _Box(y, _height(end - piece.offset), piece.kind, name, end - piece.offset, piece.offset, end)
             self._box(0, box)
             if piece.start is not None:
@@ -231,10 +231,10 @@ class _Drawing:
             yield (f'<rect x="{_MARGIN}" y="{top:.1f}" width="26" height="15" fill="{fill}" stroke="{border}"{dash}/>'
                    f'<text x="{_MARGIN + 36}" y="{top + 12:.1f}" font-size="13" fill="#374151">{_text(text)}</text>')
 
-    @staticmethod
-    def _foot(height: float) -> Iterator[str]:
+    def _foot(self, height: float) -> Iterator[str]:
+        twice = " The kernel image is in vmcore twice." if len(self.map.loads) > 1 else ""
         yield (f'<text x="{_MARGIN}" y="{height - 18:.0f}" font-size="12" fill="#6b7280">'
-               "Larger stretches are taller, but not in proportion: else only the largest could be seen.</text>")
+               f"Larger stretches are taller, but not in proportion: else only the largest could be seen.{twice}</text>")
 
 
 def _cut(piece: Piece, images: Sequence[tuple[int, int | None]]) -> Iterator[tuple[int, int, bool]]:

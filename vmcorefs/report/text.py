@@ -111,7 +111,10 @@ class _Text:
 
     def _known(self, name: str, fact: FactInfo | None, key: str, text: str | None = None) -> Iterator[str]:
         if fact is None:
-            return self._row(name, f"not known ({self.info.absent.get(key, 'nothing says it')})")
+            reason = self.info.absent.get(key, "nothing says it")
+            if reason == self.info.absent.get("log") and key != "crash.reason":
+                reason = "there is no log, see why"
+            return self._row(name, f"not known ({reason})")
         return self._row(name, str(fact.value) if text is None else text, fact)
 
     def _machine(self) -> Iterator[str]:
