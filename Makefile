@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 DEMO_PACKAGES := fuse3
-TEST_PACKAGES := fuse3 libfuse2 binutils gcc libc6-dev gdb-multiarch gddrescue zstd python3-libkdumpfile $(if $(VMCOREFS_S390X_ROOT),qemu-user-static)
+TEST_PACKAGES := fuse3 libfuse2 binutils gcc libc6-dev gdb-multiarch gddrescue zstd python3-libkdumpfile librsvg2-bin $(if $(VMCOREFS_S390X_ROOT),qemu-user-static)
 
 .PHONY: help demo test lint bench clean
 

@@ -38,7 +38,8 @@ def main() -> int:
         run(vmcorefs, "info", image)
         mountpoint, copy = os.path.join(folder, "mnt"), os.path.join(folder, "vmcore.copy")
         os.mkdir(mountpoint)
-        say("Mount it. vmcore in it is the ELF core that the dump kernel served as /proc/vmcore; the rest are small files for people.")
+        say("Mount it. vmcore in it is the ELF core that the dump kernel served as /proc/vmcore;\n"
+            "# the rest are small files for people.")
         run(vmcorefs, "mount", image, mountpoint)
         try:
             run("ls", "-l", mountpoint)

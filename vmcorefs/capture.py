@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -115,6 +114,8 @@ FIELDS: tuple[Field, ...] = (
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """`` (did you mean X?)`` for a wrong name, or nothing where none is near."""
+    import difflib  # only needed for a wrong word
+
     close = difflib.get_close_matches(name, list(known), 1)
     return f" (did you mean {close[0]}?)" if close else ""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 
 from vmcorefs.cli.options import Parser, add_common_options, add_image_argument, add_image_options, choices, image_options
 from vmcorefs.cli.say import introduce
@@ -31,11 +32,11 @@ def add_arguments(parser: Parser) -> None:
     add_common_options(parser)
 
 
-def make_tree(dump: Dump) -> Tree:
+def make_tree(dump: Dump, mountpoint: str | None = None) -> Tree:
     """The mounted directory: vmcore, the small files that can be made, and the log as soon as it is ready."""
     vmcore = dump.vmcore
     files = {"vmcore": File(vmcore.size, lambda view, offset, salvage: vmcore.preadinto(view, offset, salvage=salvage))}
-    files |= {path: bytes_file(data) for path, data in small_files(dump)}
+    files |= {path: bytes_file(data) for path, data in small_files(dump, mountpoint)}
     return Tree(files, mtime_ns=dump.image.mtime_ns, late={"dmesg.txt": Late(lambda: dmesg_text(dump))})
 
 
@@ -48,5 +49,5 @@ def run(arguments: argparse.Namespace) -> int:
         options = MountOptions(
             source=dump.image.path, foreground=arguments.foreground, io=arguments.io, backend=arguments.backend,
             sources=[file.path for file in files], keep_fds=[file.fd for file in files], capture=dump.capture.as_options())
-        mount(make_tree(dump), arguments.mountpoint, options, "vmcore")
+        mount(make_tree(dump, os.path.abspath(arguments.mountpoint)), arguments.mountpoint, options, "vmcore")
     return 0

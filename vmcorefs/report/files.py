@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from vmcorefs.errors import OldmemReadError
+from vmcorefs.report.info import make_info
 from vmcorefs.s390.lowcore import SIZE
 from vmcorefs.s390.save_area import STATUS_FIELDS
 
@@ -20,19 +21,19 @@ class SmallFile(NamedTuple):
     """*name*: a file or folder; *make*: (path, bytes) of each file that can be made of a dump."""
 
     name: str
-    make: Callable[[Dump], Files]
+    make: Callable[[Dump, str | None], Files]
 
 
-def _vmcoreinfo(dump: Dump) -> Files:
+def _vmcoreinfo(dump: Dump, _mountpoint: str | None) -> Files:
     if dump.vmcoreinfo is not None:
         yield "vmcoreinfo.txt", dump.vmcoreinfo.desc
 
 
-def _info(dump: Dump) -> Files:
-    yield "info.json", (json.dumps(dump.info().as_dict(), indent=1) + "\n").encode()
+def _info(dump: Dump, mountpoint: str | None) -> Files:
+    yield "info.json", (json.dumps(make_info(dump, mountpoint=mountpoint).as_dict(), indent=1) + "\n").encode()
 
 
-def _cpus(dump: Dump) -> Files:
+def _cpus(dump: Dump, _mountpoint: str | None) -> Files:
     """cpus/N/, N as in pr_pid of the CPU's NT_PRSTATUS. registers.json can be given to --cpu-state."""
     for number, cpu in enumerate(dump.cpus, 1):
         area = cpu.save_area
@@ -63,7 +64,7 @@ SMALL_FILES: tuple[SmallFile, ...] = (
 )
 
 
-def small_files(dump: Dump) -> Files:
-    """(path, bytes) of all small files that can be made."""
+def small_files(dump: Dump, mountpoint: str | None = None) -> Files:
+    """(path, bytes) of all small files that can be made; *mountpoint*: where they will be."""
     for row in SMALL_FILES:
-        yield from row.make(dump)
+        yield from row.make(dump, mountpoint)
