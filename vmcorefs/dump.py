@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from vmcorefs.capture import Capture, make_capture
-from vmcorefs.errors import ImageError
+from vmcorefs.errors import ImageError, printable
 from vmcorefs.facts import Fact, Problem
 from vmcorefs.image import open_image
 from vmcorefs.image.file import ImageFile, read_small_file
@@ -37,6 +37,7 @@ from vmcorefs.s390.os_info import (
 )
 from vmcorefs.s390.os_info import VMCOREINFO as OS_INFO_VMCOREINFO
 from vmcorefs.s390.save_area_list import find_save_area_list
+from vmcorefs.s390.utsname import read_utsname
 from vmcorefs.s390.vmcoreinfo import DESC_LIMIT, Vmcoreinfo, read_vmcoreinfo_note
 from vmcorefs.vmcore.elfcorehdr import IMAGE_SIZE_LIMIT, Load, build_elfcorehdr
 from vmcorefs.vmcore.file import VmcoreFile, compose
@@ -209,6 +210,14 @@ class Dump:
                               f"({given.osrelease or 'no release'})")
             return found
         if given is not None:
+            names = read_utsname(self.oldmem.read, given)
+            if isinstance(names, Absent):
+                seen = names.reason if names.suspicious else None
+            else:
+                release = names.release.decode("utf-8", "replace")
+                seen = None if release == given.osrelease else f"the kernel in memory calls itself {printable(release)}"
+            if seen:
+                self._problem("vmcoreinfo", f"--vmcoreinfo is of kernel {given.osrelease}, but {seen}; is it another kernel's?")
             return given
         if found.suspicious:
             self._problem("vmcoreinfo", f"{found.reason}; give its text with --vmcoreinfo FILE if you have it")

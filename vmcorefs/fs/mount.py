@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import logging.handlers
 import os
 import select
 import shutil
@@ -260,8 +259,10 @@ def _log_to_syslog() -> None:
     for handler in list(root.handlers):
         root.removeHandler(handler)
     if os.path.exists("/dev/log"):
+        from logging.handlers import SysLogHandler  # brings socket and more; not on the way to the first byte
+
         with suppress(OSError):
-            handler = logging.handlers.SysLogHandler("/dev/log", facility=logging.handlers.SysLogHandler.LOG_DAEMON)
+            handler = SysLogHandler("/dev/log", facility=SysLogHandler.LOG_DAEMON)
             handler.setFormatter(logging.Formatter(f"vmcorefs[{os.getpid()}]: %(message)s"))
             root.addHandler(handler)
             return
