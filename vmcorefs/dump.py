@@ -217,7 +217,7 @@ class Dump:
                 release = names.release.decode("utf-8", "replace")
                 seen = None if release == given.osrelease else f"the kernel in memory calls itself {printable(release)}"
             if seen:
-                self._problem("vmcoreinfo", f"--vmcoreinfo is of kernel {given.osrelease}, but {seen}; is it another kernel's?")
+                self._problem("vmcoreinfo", f"--vmcoreinfo is of kernel {given.osrelease} and may be of another system: {seen}")
             return given
         if found.suspicious:
             self._problem("vmcoreinfo", f"{found.reason}; give its text with --vmcoreinfo FILE if you have it")

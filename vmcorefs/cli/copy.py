@@ -34,8 +34,6 @@ def run(arguments: argparse.Namespace) -> int:
     """The command. INT, TERM and HUP end it with 128 + their number; USR1 asks where it is."""
     if arguments.file != "-":
         check_target(arguments.file, force=arguments.force)
-    elif sys.stdout is None:
-        raise UsageError("standard output is closed; send it into a file or a pipe")
     elif sys.stdout.isatty():
         raise UsageError("standard output is a terminal; send it into a file or a pipe")
     came: list[int] = []

@@ -94,14 +94,14 @@ def _duration(seconds: float) -> str:
 
 def _write(text: str) -> None:
     with suppress(OSError, ValueError):  # a terminal that has gone does not end a copy
-        if text and sys.stderr is not None:
+        if text:
             os.write(sys.stderr.fileno(), text.encode())
 
 
 @contextmanager
 def copy_progress() -> Iterator[Progress]:
     """A Progress, shown on a terminal unless --log-level asks for less; SIGUSR1 is answered meanwhile."""
-    progress = Progress(shown=sys.stderr is not None and sys.stderr.isatty() and log.isEnabledFor(logging.INFO))
+    progress = Progress(shown=sys.stderr.isatty() and log.isEnabledFor(logging.INFO))
     before = signal.signal(signal.SIGUSR1, progress.answer)
     try:
         yield progress

@@ -184,7 +184,7 @@ def copy_to_descriptor(vmcore: VmcoreFile, descriptor: int, *, progress: Progres
     except OldmemReadError:
         raise
     except OSError as error:
-        why = "the reader has gone" if error.errno == errno.EPIPE else system_reason(error)
+        why = {errno.EPIPE: "the reader has gone", errno.EBADF: "it is closed"}.get(error.errno or 0) or system_reason(error)
         raise OutputError(f"standard output: cannot write: {why}; {done} of {vmcore.size} bytes were written") from error
     except KeyboardInterrupt as error:
         raise CopyInterruptedError(f"interrupted; {done} of {vmcore.size} bytes were written to standard output") from error
