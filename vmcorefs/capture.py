@@ -132,6 +132,8 @@ def make_capture(image: str | os.PathLike[str] | None = None, *, capture: str | 
     given = {name: value for name, value in values.items() if value is not None}
     converted = _convert(given, "")
     path = None if image is None else os.fsdecode(image)
+    if path == "":
+        raise UsageError("the image's name is empty; give the image")
     if path is not None and os.path.isdir(path):
         path, found = _look_into(path)
         for name, value in found.items():

@@ -22,8 +22,9 @@ from vmcorefs.quantities import PAGE_SIZE, round_up
 from vmcorefs.ranges import Range, contains, subtract
 from vmcorefs.s390 import Absent
 from vmcorefs.s390.cpu_state import parse_cpu_state
-from vmcorefs.s390.cpus import Cpu, Cpus, boot_only, from_list, from_lowcores, with_given
+from vmcorefs.s390.cpus import Cpu, Cpus, boot_only, contradictions, from_list, from_lowcores, with_given
 from vmcorefs.s390.elfcorebuf import FinishedHeader, find_finished_headers
+from vmcorefs.s390.high_memory import read_high_memory
 from vmcorefs.s390.lowcore import PREFIXREG, STATUS, AbsoluteLowcore, is_prefix, read_absolute_lowcore
 from vmcorefs.s390.os_info import (
     IDENTITY_BASE,
@@ -38,7 +39,7 @@ from vmcorefs.s390.os_info import (
 from vmcorefs.s390.os_info import VMCOREINFO as OS_INFO_VMCOREINFO
 from vmcorefs.s390.save_area_list import find_save_area_list
 from vmcorefs.s390.utsname import read_utsname
-from vmcorefs.s390.vmcoreinfo import DESC_LIMIT, Vmcoreinfo, read_vmcoreinfo_note
+from vmcorefs.s390.vmcoreinfo import DESC_LIMIT, VMCOREINFO_BYTES, Vmcoreinfo, read_vmcoreinfo_note
 from vmcorefs.vmcore.elfcorehdr import IMAGE_SIZE_LIMIT, Load, build_elfcorehdr
 from vmcorefs.vmcore.file import VmcoreFile, compose
 from vmcorefs.vmcore.layout_evidence import (
@@ -51,7 +52,7 @@ from vmcorefs.vmcore.layout_evidence import (
 )
 from vmcorefs.vmcore.layouts import switches_for_layout
 from vmcorefs.vmcore.merge import Merged, merge
-from vmcorefs.vmcore.notes import notes
+from vmcorefs.vmcore.notes import notes, notes_size_without_cpus
 
 _TEXT_LIMIT = 16 << 20  # of a memory map or CPU state
 
@@ -90,6 +91,9 @@ class Dump:
         self.lowcore: AbsoluteLowcore | Absent = read_absolute_lowcore(self.oldmem.read)
         if isinstance(self.lowcore, Absent):
             self._problem("lowcore", self.lowcore.reason)
+        elif self.lowcore.status is None:
+            self._problem("lowcore", "the second page of the crashed system's absolute lowcore cannot be read; which CPU was the boot "
+                          "CPU, and its registers, are not known from there")
         self.dump_lowcore: AbsoluteLowcore | Absent = Absent("no dump kernel ran", suspicious=False)
         self.dump_vmcoreinfo: Vmcoreinfo | Absent = Absent("no dump kernel ran", suspicious=False)
         if self.mode.dump_kernel_limit:
@@ -115,6 +119,8 @@ class Dump:
         self.merged: Merged = self._merge()
         self.vmcore = VmcoreFile(self.merged.header, compose(self.merged, self.oldmem))
         self._check_extent()
+        self._check_dump_kernel_end()
+        self._check_finished_header()
 
     # -- what is served ------------------------------------------------------------------------------------------------
 
@@ -208,6 +214,9 @@ class Dump:
                 self._problem("vmcoreinfo", f"--vmcoreinfo is not used: the image has a VMCOREINFO of its own "
                               f"({found.osrelease or 'no release'}), which differs from the file's "
                               f"({given.osrelease or 'no release'})")
+            if found.osrelease is None or len(found.desc) > VMCOREINFO_BYTES:
+                self._problem("vmcoreinfo", f"VMCOREINFO by {found.origin} ({len(found.desc)} bytes) is not what a kernel writes: "
+                              + ("no line OSRELEASE=" if found.osrelease is None else f"more than {VMCOREINFO_BYTES} bytes"))
             return found
         if given is not None:
             names = read_utsname(self.oldmem.read, given)
@@ -261,11 +270,24 @@ class Dump:
             areas = find_save_area_list(self._raw, raw_scan(self.image), min(self.mode.dump_kernel_limit, self.image.size),
                                         status, dump_vmcoreinfo)
             if not isinstance(areas, Absent):
-                return from_list(areas)
+                return self._compared_with_lowcores(from_list(areas))
+            if self.mode.name == "zfcpdump":
+                return boot_only(status, vmcoreinfo, self.oldmem.read, areas.reason)
         if self.mode.name == "zfcpdump":
-            return boot_only(status, vmcoreinfo, self.oldmem.read) if status is not None else Cpus((), "none")
+            return Cpus((), "none")
         area = self.mode.crashkernel
         return from_lowcores(self.oldmem.read, self._scan_oldmem, status, vmcoreinfo, area and (area.base, area.end))
+
+    def _compared_with_lowcores(self, found: Cpus) -> Cpus:
+        """*found*, from the dump kernel's list; a Problem where the crashed system's own lowcores (kdump) say something else."""
+        area = self.mode.crashkernel
+        if area is not None:
+            vector = isinstance(self.dump_lowcore, AbsoluteLowcore) and bool(self.dump_lowcore.vector_enablement)
+            texts = contradictions(found, self.oldmem.read, self.vmcoreinfo, (area.base, area.end), vector=vector)
+            if texts:
+                self._problem("save-areas", f"the dump kernel's list of CPUs, whose registers are served, may be damaged: {texts[0]}"
+                              + (f" (and {len(texts) - 1} more)" if len(texts) > 1 else ""))
+        return found
 
     def _scan_oldmem(self, start: int, end: int, overlap: int) -> Any:
         return self.oldmem.scan(start, min(end, round_up(self.image.size)), overlap)
@@ -277,21 +299,40 @@ class Dump:
                      if h.ranges[0].start == 0 and not (area and any(r.start < area.end and area.base < r.end for r in h.ranges)))
 
     def _choose_finished_header(self) -> FinishedHeader | None:
-        """The header that fits this image best; None if there is none, or several say different things."""
+        """The header that fits this image best; None if none does, or several say different things.
+
+        It must end where the image ends, or be this dump's beyond doubt: the size of its notes is that of our CPUs' notes.
+        """
+        def end_of(header: FinishedHeader) -> int:
+            return max(header.ranges[-1].end, self.mode.crashkernel.end if self.mode.crashkernel else 0)
+
         def key(header: FinishedHeader) -> tuple[int, bool]:
-            end = max(header.ranges[-1].end, self.mode.crashkernel.end if self.mode.crashkernel else 0)
-            size = round_up(self.image.size)
-            return (0 if end == size else 1 if end > size else 2, self._notes_per_cpu(header) is None)
+            end, size = end_of(header), round_up(self.image.size)
+            return (0 if end == size else 1 if end > size else 2, not self._notes_fit(header))
 
         best = sorted(self.finished_headers, key=key)
         if not best:
             return None
+        if key(best[0]) in {(1, True), (2, True)}:
+            self._problem("finished-header", f"the finished header of a dump kernel at image offset {best[0].offset:#x} was not used: "
+                          f"its memory ends at {end_of(best[0]):#x}, the image at {self.image.size:#x}, and its notes are not those "
+                          "of this system")
+            return None
+        if key(best[0])[0] == 2:
+            self._problem("finished-header", f"the image has {self.image.size:#x} bytes, but the dump kernel knew of memory up to "
+                          f"{end_of(best[0]):#x} only; what is behind is not served")
         said = {(h.ranges, h.note_align, h.image_load, h.notes_size) for h in best if key(h) == key(best[0])}
         if len(said) > 1:
             self._problem("finished-header", f"{len(said)} different finished headers of a dump kernel are in the image (at "
                           f"{', '.join(hex(h.offset) for h in best[:4])}); none of them was used")
             return None
         return best[0]
+
+    def _notes_fit(self, header: FinishedHeader) -> bool:
+        if not self.found_cpus.cpus:
+            desc = self.found_vmcoreinfo.desc if isinstance(self.found_vmcoreinfo, Vmcoreinfo) else None
+            return header.notes_size == notes_size_without_cpus(desc)
+        return self._notes_per_cpu(header) is not None
 
     def _notes_per_cpu(self, header: FinishedHeader) -> tuple[int, bool] | None:
         desc = self.found_vmcoreinfo.desc if isinstance(self.found_vmcoreinfo, Vmcoreinfo) else None
@@ -376,6 +417,33 @@ class Dump:
         elif size % PAGE_SIZE:
             self._problem("partial-page", f"the image's size {size:#x} is no multiple of 4096; the rest of its last page "
                           "cannot be read")
+
+
+    def _check_dump_kernel_end(self) -> None:
+        """A dump kernel's memory is [0, S) or the HSA size (setup.c); its own high_memory must say so."""
+        limit = self.mode.dump_kernel_limit
+        if not limit or not isinstance(self.dump_vmcoreinfo, Vmcoreinfo):
+            return
+        end = read_high_memory(self._raw, self.dump_vmcoreinfo)
+        if isinstance(end, Absent) or end == limit:
+            return
+        if self.mode.crashkernel:
+            self._problem("crashkernel-size", f"the dump kernel's memory reached to {end:#x} (its high_memory), but S is {limit:#x}; "
+                          "if S is wrong, wrong bytes are swapped")
+        else:
+            self._problem("hsa-size", f"the dump kernel's memory reached to {end:#x} (its high_memory), but the HSA size is {limit:#x}, so "
+                          f"bytes between them are the wrong ones; give the whole HSA image, or --hsa-size {end:#x}")
+
+    def _check_finished_header(self) -> None:
+        """Our header against the dump kernel's own. Where a cause is known already (an option, a Problem) it is not said again."""
+        header, capture = self.finished_header, self.capture
+        asked = (capture.layout != "auto" or capture.memory_range or capture.device_memory or capture.cpu_state
+                 or capture.memory_map is not None or (self.vmcoreinfo is not None and self.vmcoreinfo.origin == "option"))
+        if header is None or asked or self._problems or self.merged.header.startswith(header.data):
+            return
+        at = next(i for i, (a, b) in enumerate(zip(self.merged.header, header.data, strict=False)) if a != b)
+        self._problem("dump-kernel-header", f"our program headers differ from the dump kernel's own at image offset {header.offset:#x}, "
+                      f"first at byte {at:#x}; one of them is damaged, or CPUs or VMCOREINFO are not all found")
 
 
 def _read_vmcoreinfo_option(path: str) -> Vmcoreinfo:

@@ -94,7 +94,7 @@ def test_other_registers_in_a_lowcore_than_in_the_list(tmp_path: Path) -> None:
     built.poke_old(built.places["lowcore[2]"] + 0x1280, bytes(8))
     found = results(built)
     assert failed(found) == ["save-areas"]
-    assert f"{built.places['lowcore[2]']:#x} (gprs)" in found["save-areas"].text
+    assert f"{built.places['lowcore[2]']:#x}" in found["save-areas"].text
 
 
 def test_a_cpu_that_the_list_does_not_have(tmp_path: Path) -> None:

@@ -101,13 +101,14 @@ def test_errors_are_logged_once_a_second(caplog: pytest.LogCaptureFixture, monke
     operations = make(broken(4))
     for _ in range(50):
         read(operations, 100, 0x100, short_allowed=True)
-    assert len(caplog.records) == 1
+    # pytest may hand on a record of this logger twice, by its own handler and by propagation
+    assert len({id(record) for record in caplog.records}) == 1
     assert "vmcore at 0x104" in caplog.text
     assert "bad sector" in caplog.text
     now[0] += 1.5
     read(operations, 100, 0x100, short_allowed=True)
-    assert len(caplog.records) == 2
-    assert "49 more" in caplog.records[1].getMessage()
+    assert len({id(record) for record in caplog.records}) == 2
+    assert "49 more" in caplog.records[-1].getMessage()
 
 
 def test_attributes() -> None:

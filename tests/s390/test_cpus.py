@@ -299,14 +299,14 @@ def test_of_the_dump_kernels_list_those_with_prefix_zero_are_dropped() -> None:
 
 
 def test_in_zfcpdump_without_the_list_only_the_boot_cpu_is_known() -> None:
-    found = boot_only(BOOT, info(3), machine().read)
+    found = boot_only(BOOT, info(3), machine().read, "its list is lost")
     assert prefixes(found) == [PREFIXES[0]]
     assert len(found.left_out) == 2
     assert found.vector_reason is not None
 
 
 def test_in_zfcpdump_a_boot_cpu_with_prefix_zero_has_no_notes() -> None:
-    found = boot_only(CpuState(0, Registers.from_seed(1)).store_status(), None, FakeMemory().read)
+    found = boot_only(CpuState(0, Registers.from_seed(1)).store_status(), None, FakeMemory().read, "its list is lost")
     assert (found.cpus, found.origin) == ((), "none")
 
 

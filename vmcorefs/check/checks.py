@@ -111,7 +111,7 @@ def _layout(dump: Dump) -> Finding:
 
 
 CHECKS: tuple[Check, ...] = (
-    Check("mode", "parameter area, os_info and options", ("mode",), _mode,
+    Check("mode", "parameter area, os_info and options", ("mode", "hsa"), _mode,
           "it is known what overwrote memory, and undone",
           "the signs of what overwrote memory contradict each other; the wrong memory may be served",
           "compare B and S with the crashed machine's /proc/iomem (Crash kernel); give --mode or --oldmem B:S"),
@@ -160,7 +160,7 @@ CHECKS: tuple[Check, ...] = (
           "the CPUs' own memory is where their registers say",
           "a lowcore is damaged, or memory stands in the wrong place",
           "see the checks positions and mode"),
-    Check("save-areas", "the dump kernel's list of save areas against lowcores and lowcore_ptr[]", (), check_save_areas,
+    Check("save-areas", "the dump kernel's list of save areas against lowcores and lowcore_ptr[]", ("save-areas",), check_save_areas,
           "two independent places tell the same registers",
           "one of the two places is damaged or stale; the list's registers are served",
           "compare the stacks of these CPUs in the debugger with the log before you believe them"),

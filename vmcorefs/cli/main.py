@@ -95,8 +95,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         _silence_stdout()
         return 1
     except OSError as error:
+        if not error.filename and not _has_working_directory():
+            log.error("the working directory has been deleted; change to another one")
+            return 2
         log.error("%s%s", f"{printable(error.filename)}: " if error.filename else "", system_reason(error))
         return 1
+
+
+def _has_working_directory() -> bool:
+    try:
+        return bool(os.getcwd())
+    except OSError:
+        return False
 
 
 def _flushed(status: int) -> int:

@@ -90,11 +90,13 @@ def choose_mode(image: ImageFile, wanted: str, oldmem: tuple[int, int] | None, h
     if wanted == "kdump":
         raise UsageError(f"{image.name}: no B and S (base and size of the crashkernel area) are to be found in the image; "
                          "give them with --oldmem B:S")
-    header = _zfcpdump_header(image)
-    if header is not None:
+    headers = _low_headers(image)
+    if headers:  # a dump kernel ran here: a kdump kernel whose parameter area was damaged, or a zfcpdump kernel
         found = _swap_by_os_info(image)
         if found is not None:
             return found
+    header = next((h for h in headers if h.ranges[-1].end == image.size), None)
+    if header is not None:
         raise ImageError(f"{image.name}: this looks like the memory of a zfcpdump system (a dump kernel's header is at "
                          f"{header.offset:#x}), whose first bytes are in the HSA image; give that file with --hsa FILE, "
                          "or --mode plain if no dump kernel ran")
@@ -171,6 +173,9 @@ def _find_swap(image: ImageFile) -> Mode | None:
         if isinstance(info, OsInfo) and info.crashkernel == area:
             return _kdump(image, area, "image",
                           f"the dump kernel's parameter area and the crashed system's os_info agree on {area}")
+        found = _swap_by_os_info(image, everywhere=False) if isinstance(info, Absent) else None
+        if found is not None:
+            return found
         if isinstance(info, OsInfo) and kernel_image:
             return _kdump(image, area, "image", f"the dump kernel's parameter area says {area}",
                           f"the crashed system's os_info says {info.crashkernel}, the dump kernel's parameter area {area}; "
@@ -182,14 +187,15 @@ def _find_swap(image: ImageFile) -> Mode | None:
     return _swap_by_os_info(image)
 
 
-def _swap_by_os_info(image: ImageFile) -> Mode | None:
+def _swap_by_os_info(image: ImageFile, *, everywhere: bool = True) -> Mode | None:
     """The parameter area is lost: B and S from an os_info page, if the swap they describe leads to a valid os_info.
 
-    A terabyte that is not a kernel's memory is not searched to its end: beyond 2 GiB only if a lowcore is at 0.
+    A terabyte that is not a kernel's memory is not searched to its end: beyond 2 GiB only if a lowcore is at 0, and
+    *everywhere* is asked for.
     """
     tried: set[Crashkernel] = set()
     lowcore = read_absolute_lowcore(lambda a, n: raw_read(image, a, n))
-    far = isinstance(lowcore, AbsoluteLowcore) and lowcore.new_psws_valid
+    far = everywhere and isinstance(lowcore, AbsoluteLowcore) and lowcore.new_psws_valid
     for start, end in pairwise(_SCAN_LIMITS if far else _SCAN_LIMITS[:-1]):
         for offset, data in image.scan(start, min(end, image.size), overlap=PAGE_SIZE - 1):
             at = data.find(MAGIC)
@@ -202,21 +208,19 @@ def _swap_by_os_info(image: ImageFile) -> Mode | None:
                         if isinstance(info, OsInfo) and info.crashkernel == area:
                             return _kdump(image, area, "image",
                                           f"the crashed system's os_info, found at {info.address:#x}, says {area}",
-                                          "the dump kernel's parameter area at 0x10400 is damaged; "
+                                          "the dump kernel's parameter area at 0x10400 is damaged or was overwritten; "
                                           f"{area} were taken from the crashed system's os_info")
                 at = data.find(MAGIC, at + 1)
     return None
 
 
-def _zfcpdump_header(image: ImageFile) -> FinishedHeader | None:
-    """A dump kernel's finished header in low memory, over memory from 0 to the image's end: the sign of a zfcpdump kernel (or
-    of a kdump kernel whose parameter area is damaged).
-    """
+def _low_headers(image: ImageFile) -> list[FinishedHeader]:
+    """Finished headers of a dump kernel in low memory, over memory from 0 on."""
     def read(address: int, size: int) -> bytes:
         return raw_read(image, address, size)
 
     headers = find_finished_headers(read, raw_scan(image), min(_ZFCPDUMP_HEADER_LIMIT, image.size))
-    return next((h for h in headers if h.ranges[0].start == 0 and h.ranges[-1].end == image.size), None)
+    return [h for h in headers if h.ranges[0].start == 0]
 
 
 def linux_evidence(image: ImageFile, mode: Mode) -> str | None:
@@ -237,6 +241,10 @@ def linux_evidence(image: ImageFile, mode: Mode) -> str | None:
 def not_linux(image: ImageFile, mode: Mode) -> ImageError:
     """The refusal of an image without any evidence."""
     where = f"{image.name}" if not mode.hsa_size else f"{image.name} with this HSA image"
+    lowcore = read_absolute_lowcore(mode.memory.read)
+    if isinstance(lowcore, Absent) and image.size >= PAGE_SIZE:
+        return ImageError(f"{where}: not the memory of an s390x Linux system, as far as it can be read: {lowcore.reason}; check that "
+                          "the file is a whole raw memory image that begins at absolute address 0, and can be read")
     return ImageError(f"{where}: not the memory of an s390x Linux system: neither os_info (pointer at {OS_INFO:#x}), VMCOREINFO "
                       "(pointer at 0xe0c) nor a lowcore (new PSWs at 0x1a0) is in it; check that the file is a raw memory image "
                       "that begins at absolute address 0")

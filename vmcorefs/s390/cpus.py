@@ -61,7 +61,6 @@ class Cpus:
     left_out: tuple[str, ...] = ()
     order_assumed: str | None = None
     vector_reason: str | None = None
-    list_absent: str | None = None
 
 
 @dataclass(frozen=True)
@@ -75,17 +74,45 @@ def from_list(areas: Sequence[SaveArea]) -> Cpus:
     return Cpus(tuple(Cpu(a, "save area list") for a in areas if a.prefix_address), "save area list")
 
 
-def boot_only(boot_status: bytes, vmcoreinfo: Vmcoreinfo | None, read: Read) -> Cpus:
+def contradictions(found: Cpus, read: Read, vmcoreinfo: Vmcoreinfo | None, skip: tuple[int, int], *, vector: bool) -> list[str]:
+    """Where the list's CPUs and the crashed system's own lowcores (kdump: __machine_kdump stored every status there) differ.
+
+    *vector*: the dump kernel filled in vector registers.
+    """
+    read = _outside(read, skip)
+    texts = []
+    prefixes = set()
+    for number, cpu in enumerate(found.cpus, 1):
+        area, prefix = cpu.save_area, cpu.save_area.prefix_address
+        prefixes.add(prefix)
+        status = read_status(read, prefix) if is_prefix(prefix) else Absent(f"its prefix {prefix:#x} is no address of a lowcore")
+        if isinstance(status, Absent):
+            if not is_prefix(prefix):
+                texts.append(f"CPU {number}: {status.reason}")
+            continue
+        vectors = read_vector_registers(read, prefix)
+        in_lowcore = from_status(status, vectors if isinstance(vectors, bytes) else None)
+        if not in_lowcore.same_status(area):
+            texts.append(f"CPU {number}: its registers differ from those in its lowcore at {prefix:#x}")
+        elif vector and isinstance(vectors, bytes) and (in_lowcore.vxrs_low, in_lowcore.vxrs_high) != (area.vxrs_low, area.vxrs_high):
+            texts.append(f"CPU {number}: its vector registers differ from those in its lowcore's extended save area")
+    texts += [f"the CPU with the lowcore at {lowcore.prefix:#x}, whose registers were stored, is not in the list"
+              for lowcore in _by_lowcore_ptr(read, vmcoreinfo)
+              if lowcore.prefix not in prefixes and isinstance(read_status(read, lowcore.prefix), bytes)]
+    return texts
+
+
+def boot_only(boot_status: bytes, vmcoreinfo: Vmcoreinfo | None, read: Read, why: str) -> Cpus:
     """Zfcpdump without the dump kernel's list: firmware stored the boot CPU's status, nobody stored the others' in oldmem,
-    and the boot CPU's vector registers were only in the dump kernel's memory.
+    and the boot CPU's vector registers were only in the dump kernel's memory. *why*: why its list was not used.
     """
     boot = from_status(boot_status)
     others = [c for c in _by_lowcore_ptr(read, vmcoreinfo) if c.prefix != boot.prefix_address]
-    left_out = tuple(f"the registers of the CPU with prefix {c.prefix:#x} were only in the dump kernel's memory" for c in others)
+    left_out = tuple(f"the registers of the CPU with prefix {c.prefix:#x} were only in the dump kernel's memory ({why})" for c in others)
     if not boot.prefix_address:
         return Cpus((), "none", left_out)
     return Cpus((Cpu(boot, "HSA"),), "HSA", left_out,
-                vector_reason="the boot CPU's vector registers were only in the dump kernel's memory")
+                vector_reason=f"the boot CPU's vector registers were only in the dump kernel's memory ({why})")
 
 
 def from_lowcores(read: Read, scan: Scan, boot_status: bytes | None, vmcoreinfo: Vmcoreinfo | None,
@@ -95,6 +122,7 @@ def from_lowcores(read: Read, scan: Scan, boot_status: bytes | None, vmcoreinfo:
     *boot_status*: the boot CPU's architected save area at absolute 0x1200 (kdump: __do_machine_kdump put it there), None
     where nobody stored one. *scan* sees oldmem by absolute address; *skip* is [B, B+S), which is no part of it.
     """
+    read = _outside(read, skip)
     boot = from_status(boot_status) if boot_status is not None else None
     boot_prefix = boot.prefix_address if boot else 0
     origin, lowcores = "lowcore_ptr", _by_lowcore_ptr(read, vmcoreinfo)
@@ -130,6 +158,19 @@ def from_lowcores(read: Read, scan: Scan, boot_status: bytes | None, vmcoreinfo:
         cpus.append(Cpu(area, origin, lowcore.logical, address))
     return Cpus(tuple(cpus), origin if cpus else "none", tuple(left_out),
                 _order_assumed(cpus, boot_prefix, addresses, reordered=ordered != by_logical), vector_reason)
+
+
+def _outside(read: Read, skip: tuple[int, int] | None) -> Read:
+    """*read*, but for [B, B+S), whose content is the dump kernel's: nothing that a pointer finds there is the crashed system's."""
+    if skip is None:
+        return read
+
+    def guarded(address: int, size: int) -> bytes:
+        if address < skip[1] and skip[0] < address + size:
+            raise OldmemReadError("oldmem", address, "in the crashkernel area, whose memory is the dump kernel's", address=address)
+        return read(address, size)
+
+    return guarded
 
 
 def _order_assumed(cpus: Sequence[Cpu], boot_prefix: int, addresses: dict[int, int] | Absent, *,

@@ -49,11 +49,14 @@ def find_finished_headers(read: Read, scan: Scan, limit: int) -> Iterator[Finish
 def read_finished_header(read: Read, offset: int) -> FinishedHeader | None:
     """The finished header at *offset*, None if there is none."""
     try:
-        e_phnum = parse_ehdr(read(offset, EHDR_SIZE))
+        first = read(offset, PAGE_SIZE)
+        e_phnum = parse_ehdr(first)
         if e_phnum is None or e_phnum < 2:
             return None
         size = round_up(EHDR_SIZE + PHDR_SIZE * e_phnum)
-        data = read(offset, size)
+        if not _plausible(first, size):  # before the rest is read: every page of an image may claim 65535 program headers
+            return None
+        data = first if size == PAGE_SIZE else read(offset, size)
     except OldmemReadError:
         return None
     end = EHDR_SIZE + PHDR_SIZE * e_phnum
@@ -74,6 +77,14 @@ def read_finished_header(read: Read, offset: int) -> FinishedHeader | None:
     if any(a.end >= b.start for a, b in pairwise(ranges)):
         return None
     return FinishedHeader(offset, data, note.p_filesz, note.p_align, image, ranges, identity_base)
+
+
+def _plausible(first: bytes, size: int) -> bool:
+    """Whether the PT_NOTE and all whole PT_LOADs of a header's first page chain as they should; *size*: of the header."""
+    note = parse_phdr(first, EHDR_SIZE)
+    count = int.from_bytes(first[56:58], "big") - 1
+    loads = [parse_phdr(first, at) for at in range(EHDR_SIZE + PHDR_SIZE, PAGE_SIZE - PHDR_SIZE + 1, PHDR_SIZE)][:count]
+    return (note.p_type, note.p_offset) == (PT_NOTE, size) and _chained(loads, size + round_up(note.p_filesz))
 
 
 def _chained(loads: list[Phdr], position: int) -> bool:

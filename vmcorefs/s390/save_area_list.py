@@ -28,12 +28,13 @@ def find_save_area_list(read: Read, scan: Scan, limit: int, boot_status: bytes,
         return Absent("no registers of the boot CPU to search the dump kernel's save areas with", suspicious=False)
     boot = from_status(boot_status)
     reason = "the dump kernel's list of save areas is not in its memory"
+    tried: set[int] = set()  # elements of chains that led nowhere: no later chain through them can do better
     for offset, data in scan(0, limit, len(needle) - 1):
         hit = data.find(needle)
         while hit >= 0:
             first = offset + hit - _PATTERN_OFFSET
-            if first >= 0 and first % _ALIGN == 0:
-                found = _walk(read, limit, first, boot, dump_vmcoreinfo)
+            if first >= 0 and first % _ALIGN == 0 and first not in tried:
+                found = _walk(read, limit, first, boot, dump_vmcoreinfo, tried)
                 if not isinstance(found, Absent):
                     return found
                 reason = found.reason
@@ -42,8 +43,11 @@ def find_save_area_list(read: Read, scan: Scan, limit: int, boot_status: bytes,
 
 
 def _walk(read: Read, limit: int, first: int, boot: SaveArea,
-          dump_vmcoreinfo: Vmcoreinfo | None) -> tuple[SaveArea, ...] | Absent:
-    """The chain that starts with the element at *first*; each prev must lead back, and the ends must meet in the head."""
+          dump_vmcoreinfo: Vmcoreinfo | None, tried: set[int]) -> tuple[SaveArea, ...] | Absent:
+    """The chain that starts with the element at *first*; each prev must lead back, and the ends must meet in the head.
+
+    The places of its elements are added to *tried*.
+    """
     where = f"the dump kernel's save area at {first:#x}"
     elements: list[SaveArea] = []
     seen: set[int] = set()
@@ -63,6 +67,7 @@ def _walk(read: Read, limit: int, first: int, boot: SaveArea,
                 return Absent(f"{where}: its registers are not the boot CPU's")
             elements.append(area)
             seen.add(here)
+            tried.add(here)
             following = _physical(next_, dump_vmcoreinfo, limit)
             if following is None or following in seen:
                 return Absent(f"{where}: list.next {next_:#x} of the element at {here:#x} is no address of the dump kernel")

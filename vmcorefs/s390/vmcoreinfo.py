@@ -13,6 +13,7 @@ NAME = b"VMCOREINFO"
 # crash_dump.c: get_vmcoreinfo_old takes the descriptor at +24 whatever n_namesz says (reference D5).
 _DESC_OFFSET = 24
 DESC_LIMIT = 65536
+VMCOREINFO_BYTES = 4096  # what a kernel has room for (linux/vmcore_info.h)
 
 
 @dataclass(frozen=True)
