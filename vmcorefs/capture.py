@@ -45,6 +45,8 @@ class Capture:
             if row.path:
                 value = [os.path.abspath(p) for p in value] if row.repeatable else os.path.abspath(value)
             options[row.name] = value
+        if self.origins:
+            options["origins"] = dict(self.origins)
         return options
 
 
@@ -67,7 +69,7 @@ class Field:
 
 def _mode(value: Any) -> str:
     if value not in MODES:
-        raise UsageError(f"unknown mode {value!r}; one of {', '.join(MODES)}")
+        raise UsageError(f"unknown mode {_cut(value)}; one of {', '.join(MODES)}")
     return str(value)
 
 
@@ -75,6 +77,8 @@ def _pair(parse: Callable[[str], tuple[int, int]]) -> Callable[[Any], tuple[int,
     def convert(value: Any) -> tuple[int, int]:
         if isinstance(value, str):
             return parse(value)
+        if not isinstance(value, (list, tuple)):
+            raise TypeError
         first, second = value
         return _number(first), _number(second)
     return convert
@@ -85,11 +89,23 @@ def _number(value: Any) -> int:
         return parse_size(value)
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 64:
         return value
-    raise UsageError(f"{value!r} is no size or address")
+    raise UsageError(f"{_cut(value)} is no size or address")
 
 
 def _path(value: Any) -> str:
-    return os.fsdecode(value)
+    path = os.fsdecode(value)
+    if not path or "\0" in path:
+        raise UsageError(f"{_cut(path)} is no file name")
+    return path
+
+
+def _cut(value: Any) -> str:
+    """A wrong value for a message, whatever its size."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a number of thousands of digits, lists in lists
+        return "the value"
+    return text if len(text) <= 60 else text[:60] + "..."
 
 
 FIELDS: tuple[Field, ...] = (
@@ -128,31 +144,45 @@ def make_capture(image: str | os.PathLike[str] | None = None, *, capture: str | 
     where *values* say nothing. Raises UsageError for an unknown name (with the nearest known one) and for values that cannot be
     meant, ImageError for a file or directory that is no capture.
     """
-    origins: dict[str, str] = {}
-    given = {name: value for name, value in values.items() if value is not None}
-    converted = _convert(given, "")
+    origins: dict[str, str] = dict(values.pop("origins", {}))
+    converted = _convert({name: value for name, value in values.items() if value is not None}, "")
     path = None if image is None else os.fsdecode(image)
     if path == "":
         raise UsageError("the image's name is empty; give the image")
+    directory: dict[str, Any] = {}
     if path is not None and os.path.isdir(path):
-        path, found = _look_into(path)
-        for name, value in found.items():
-            if name not in converted:
-                converted[name], origins[name] = value, "capture directory"
-    if path is not None and path.endswith(".toml") and capture is None:
-        path, capture = None, path
+        path, directory = _look_into(path)
+    if path is not None and path.endswith(".toml"):
+        if capture is None:
+            path, capture = None, path
+        else:  # another capture file wins; of this one only the image counts
+            path = read_capture_file(path).get("image")
     if capture is not None:
         file = os.fsdecode(capture)
         from_file = read_capture_file(file)
-        path = path if path is not None else from_file.get("image")
-        for name, value in from_file.items():
-            if name != "image" and name not in converted:
-                converted[name], origins[name] = value, f"capture file {printable(file)}"
+        path = path if path is not None else from_file.pop("image", None)
+        from_file.pop("image", None)
         if path is None:
             raise UsageError(f'{printable(file)}: no image is named in it; add a line image = "FILE", or give the image')
+        _fill_in(converted, origins, from_file, f"capture file {printable(file)}")
     if path is None:
         raise UsageError("no image is given")
+    if converted.get("mode", "auto") in {"auto", "zfcpdump"} and "oldmem" not in converted:
+        _fill_in(converted, origins, directory, "capture directory")
     return Capture(path, **converted, origins=origins)
+
+
+_ALTERNATIVES = (("memory_range", "memory_map"),)
+
+
+def _fill_in(converted: dict[str, Any], origins: dict[str, str], further: Mapping[str, Any], origin: str) -> None:
+    """Add what *further* says to what was given; of two ways to say the same thing what was given counts."""
+    given = set(converted)
+    for pair in _ALTERNATIVES:
+        given |= set(pair) if given & set(pair) else set()
+    for name, value in further.items():
+        if name not in given:
+            converted[name], origins[name] = value, origin
 
 
 def _convert(values: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -166,13 +196,15 @@ def _convert(values: Mapping[str, Any], where: str) -> dict[str, Any]:
         try:
             if row.repeatable:
                 several = [value] if isinstance(value, (str, bytes, os.PathLike)) else value
+                if not isinstance(several, (list, tuple)):
+                    raise TypeError
                 converted[name] = tuple(row.convert(v) for v in several)
             else:
                 converted[name] = row.convert(value)
         except UsageError as error:
             raise UsageError(f"{where}{spelled}: {error}") from None
         except (TypeError, ValueError):
-            raise UsageError(f"{where}{spelled}: {value!r} cannot be meant; write {row.metavar}") from None
+            raise UsageError(f"{where}{spelled}: {_cut(value)} cannot be meant; write {row.metavar}") from None
     return converted
 
 
@@ -189,8 +221,8 @@ def read_capture_file(path: str) -> dict[str, Any]:
     data, name = read_small_file(path, "capture file", _CAPTURE_FILE_LIMIT)
     try:
         table = tomllib.loads(data.decode("utf-8"))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ImageError(f"{name}: no TOML ({error})") from None
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
+        raise ImageError(f"{name}: no TOML ({printable(str(error)[:200])})") from None
     keys = {row.option.removeprefix("--"): row for row in FIELDS}
     keys |= {key + "s": row for key, row in list(keys.items()) if row.repeatable}
     folder = os.path.dirname(os.path.abspath(path))
@@ -198,11 +230,11 @@ def read_capture_file(path: str) -> dict[str, Any]:
     image: str | None = None
     for key, value in table.items():
         if key == "image":
-            if not isinstance(value, str):
-                raise UsageError(f'{name}: image: {value!r} is no file name; write image = "oldmem.img"')
+            if not isinstance(value, str) or not value or "\0" in value:
+                raise UsageError(f'{name}: image: {_cut(value)} is no file name; write image = "oldmem.img"')
             image = os.path.join(folder, value)
         elif key not in keys:
-            raise UsageError(f"{name}: unknown key {key!r}{nearest(key, ['image', *keys])}")
+            raise UsageError(f"{name}: unknown key {_cut(key)}{nearest(key, ['image', *keys])}")
         elif keys[key].name in values:
             raise UsageError(f"{name}: {key} is there twice")
         else:

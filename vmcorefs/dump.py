@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from vmcorefs.capture import Capture, make_capture
-from vmcorefs.errors import ImageError, printable
+from vmcorefs.errors import ImageError, UsageError, printable
 from vmcorefs.facts import Fact, Problem
 from vmcorefs.image import open_image
 from vmcorefs.image.file import ImageFile, read_small_file
@@ -249,7 +249,8 @@ class Dump:
         if self.capture.cpu_state:
             states = [state for path in self.capture.cpu_state
                       for state in parse_cpu_state(*read_small_file(path, "CPU state", _TEXT_LIMIT))]
-            found, incomplete = with_given(found, states, self.oldmem.read, self.vmcoreinfo)
+            found, incomplete = with_given(found, states, self.oldmem.read, self.vmcoreinfo,
+                                           self.capture.origin("cpu_state"))
             for text in incomplete:
                 self._problem("cpu-state", text)
         if not found.cpus:
@@ -348,7 +349,7 @@ class Dump:
                           assumed=bool(self.mode.dump_kernel_limit))
         else:
             vector = Fact(False, "no control register 0 is known", assumed=True)
-        return determine_layout(self.capture.layout, header, per_cpu, self.release, vector)
+        return determine_layout(self.capture.layout, header, per_cpu, self.release, vector, self.capture.origin("layout"))
 
     def _use_vector(self) -> bool:
         """VXRS notes for all CPUs or none; where one CPU's vector registers are not known: none, and a warning."""
@@ -364,8 +365,10 @@ class Dump:
         physmem = self._find_physmem()
         if self.capture.device_memory:
             left = physmem.value
-            for start, end in given_ranges(self.capture.device_memory, ADDRESS_END, self.image.name):
+            for start, end in given_ranges(self.capture.device_memory, ADDRESS_END, self.image.name, "--device-memory: "):
                 left = subtract(left, (start, end))
+            if not left:
+                raise UsageError("--device-memory: no memory is left of the machine's; give the device ranges alone")
             return Fact(left, f"{physmem.origin}, without {self.capture.origin('device_memory')}", physmem.assumed)
         return physmem
 
@@ -376,7 +379,7 @@ class Dump:
         if capture.memory_map is not None:
             data, name = read_small_file(capture.memory_map, "memory map", _TEXT_LIMIT)
             ranges = parse_memory_map(data.decode("utf-8", "replace"), name)
-            return Fact(given_ranges(ranges, self._extent(), self.image.name), f"{capture.origin('memory_map')} ({name})")
+            return Fact(given_ranges(ranges, self._extent(), self.image.name, f"{name}: "), f"{capture.origin('memory_map')} ({name})")
         if self.finished_header is not None:
             return Fact(self.finished_header.ranges, HEADER_ORIGIN)
         return Fact((Range(0, self._extent()),), "extent of the image", assumed=True)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from vmcorefs.cli.options import Parser, add_common_options, add_image_options, image_options
+from vmcorefs.cli.options import Parser, add_common_options, add_image_argument, add_image_options, image_options
 from vmcorefs.cli.progress import Progress, copy_progress
 from vmcorefs.cli.say import introduce, log
 from vmcorefs.dump import open_dump
@@ -22,7 +22,7 @@ _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 def add_arguments(parser: Parser) -> None:
     """The command's arguments."""
-    parser.add_argument("image", metavar="IMAGE", help="raw memory image of the crashed machine")
+    add_image_argument(parser)
     parser.add_argument("file", metavar="FILE", help="where to write, by way of FILE.part, which a further copy continues; "
                                                      "- is standard output")
     parser.add_argument("--force", action="store_true", help="overwrite FILE")

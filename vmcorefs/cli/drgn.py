@@ -54,7 +54,7 @@ def parse_rest(arguments: argparse.Namespace) -> None:
         if unknown:
             wrong = unknown[0].partition("=")[0]
             parser.error(f"unknown option {printable(wrong)}{nearest(wrong, arguments.parser.option_strings)}")
-        set_up_logging(arguments.log_level)
+        set_up_logging(arguments.log_level or "info")
     if arguments.script[:1] == ["--"]:
         del arguments.script[0]
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from vmcorefs.capture import FIELDS, nearest
-from vmcorefs.cli.options import Parser
+from vmcorefs.cli.options import Parser, image_options
 from vmcorefs.cli.say import log, set_up_logging
 from vmcorefs.errors import VmcorefsError, printable, system_reason
 from vmcorefs.version import __version__
@@ -27,7 +27,7 @@ def make_parser(argv: Sequence[str] = ()) -> Parser:
 
     *argv* tells whether --capture makes IMAGE optional, and which command is meant: only that one is imported then.
     """
-    capture_given = any(word == "--capture" or word.startswith("--capture=") for word in argv)
+    capture_given = any(word == "--capture" or word.startswith("--capture=") or "capture=" in word for word in argv)
     parser = Parser(prog="vmcorefs", epilog=_EPILOG,
                     description="The /proc/vmcore of a crashed s390x machine's dump kernel, from an image of its memory.")
     parser.add_argument("--version", action="version", version=f"vmcorefs {__version__}")
@@ -81,7 +81,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     set_up_logging("info")
     try:
         arguments = parse(make_parser(sys.argv[1:] if argv is None else argv), argv)
-        set_up_logging(arguments.log_level)
+        arguments.options = image_options(arguments) if hasattr(arguments, "o") else {}
+        set_up_logging(arguments.log_level or "info")
         return _flushed(int(arguments.run(arguments)))
     except VmcorefsError as error:
         log.error("%s", error)

@@ -24,9 +24,9 @@ def add_arguments(parser: Parser) -> None:
     add_image_argument(parser)
     parser.add_argument("mountpoint", metavar="MOUNTPOINT", help="an empty directory")
     parser.add_argument("-f", "--foreground", action="store_true", help="stay in the foreground until unmounted")
-    parser.add_argument("--io", default="auto", **choices(IO_MODES),
+    parser.add_argument("--io", default=None, **choices(IO_MODES),
                         help="direct: each read goes to the image (auto); cached: through the page cache, allows MAP_SHARED")
-    parser.add_argument("--backend", default="auto", **choices(BACKEND_NAMES),
+    parser.add_argument("--backend", default=None, **choices(BACKEND_NAMES),
                         help="binding to libfuse; auto: mfusepy with libfuse 3, else what there is")
     add_image_options(parser)
     add_common_options(parser)

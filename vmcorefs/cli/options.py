@@ -14,6 +14,7 @@ from vmcorefs.fs.mount import IO_MODES
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 # Options of mount itself that -o takes as well, with their values
+MOUNT_DEFAULTS = {"io": "auto", "backend": "auto", "log_level": "info"}
 MOUNT_WORDS = {"io": IO_MODES, "backend": BACKEND_NAMES, "log_level": LOG_LEVELS}
 
 
@@ -56,7 +57,7 @@ def add_image_options(parser: Parser) -> None:
 
 def add_common_options(parser: argparse.ArgumentParser) -> None:
     """--log-level."""
-    parser.add_argument("--log-level", choices=LOG_LEVELS, default="info", metavar="|".join(LOG_LEVELS),
+    parser.add_argument("--log-level", choices=LOG_LEVELS, default=None, metavar="|".join(LOG_LEVELS),
                         help="what is said on stderr (default: info)")
 
 
@@ -66,6 +67,9 @@ def image_options(arguments: argparse.Namespace) -> dict[str, Any]:
     for words in arguments.o:
         for name, value in split_option_words(words):
             _take_word(options, arguments, name, value)
+    for name, default in MOUNT_DEFAULTS.items():
+        if getattr(arguments, name, "") is None:
+            setattr(arguments, name, default)
     options |= {field.name: value for field in FIELDS if (value := getattr(arguments, field.name, None)) is not None}
     if arguments.capture is not None:
         options["capture"] = arguments.capture
@@ -74,7 +78,7 @@ def image_options(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def split_option_words(words: str) -> list[tuple[str, str | None]]:
     r"""``a=1,b,c=x\,y`` as [("a", "1"), ("b", None), ("c", "x,y")]. A backslash takes the next character as it is."""
-    parts = [re.sub(r"\\(.)", r"\1", part, flags=re.DOTALL) for part in re.findall(r"(?:\\.|[^,\\])+", words, re.DOTALL)]
+    parts = [re.sub(r"\\(.)", r"\1", part, flags=re.DOTALL) for part in re.findall(r"(?:\\.|[^,\\]|\\$)+", words, re.DOTALL)]
     return [(name, value if equals else None) for name, equals, value in (part.partition("=") for part in parts)]
 
 
@@ -97,7 +101,8 @@ def _take_word(options: dict[str, Any], arguments: argparse.Namespace, name: str
         known = MOUNT_WORDS[own[name]]
         if value not in known:
             raise UsageError(f"-o: {name}={printable(value)}: one of {', '.join(known)}")
-        setattr(arguments, own[name], value)
+        if getattr(arguments, own[name]) is None:  # the option of that name wins
+            setattr(arguments, own[name], value)
     elif fields[name].repeatable:
         options.setdefault(fields[name].name, []).append(value)
     else:

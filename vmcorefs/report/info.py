@@ -192,7 +192,7 @@ def make_info(dump: Dump, *, mountpoint: str | None = None) -> Info:
         ("os_info", dump.os_info), ("vmcoreinfo", dump.found_vmcoreinfo if dump.vmcoreinfo is None else None),
         ("dump_kernel_release", dump.dump_vmcoreinfo)) if isinstance(fact, Absent)}
     crash = _read_crash(dump, absent)
-    by_vmcoreinfo = _vmcoreinfo_origin(dump.vmcoreinfo)
+    by_vmcoreinfo = _vmcoreinfo_origin(dump)
     build_id = printable(dump.vmcoreinfo.fields.get("BUILD-ID", ""))[:128] if dump.vmcoreinfo else ""
     offset = dump.vmcoreinfo.number("KERNELOFFSET") if dump.vmcoreinfo else None
     release = _release(dump.vmcoreinfo, by_vmcoreinfo)
@@ -273,8 +273,9 @@ def _crashkernel(dump: Dump) -> dict[str, Any] | None:
     return {"base": area.base, "size": area.size, "origin": dump.mode_origin} if area else None
 
 
-def _vmcoreinfo_origin(info: Vmcoreinfo | None) -> str:
-    return "option --vmcoreinfo" if info is not None and info.origin == "option" else "VMCOREINFO of the crashed kernel"
+def _vmcoreinfo_origin(dump: Dump) -> str:
+    info = dump.vmcoreinfo
+    return dump.capture.origin("vmcoreinfo") if info is not None and info.origin == "option" else "VMCOREINFO of the crashed kernel"
 
 
 def _release(info: Vmcoreinfo | Absent | None, origin: str) -> FactInfo | None:
@@ -362,7 +363,7 @@ def _crash_time(dump: Dump, absent: dict[str, str]) -> FactInfo | None:
     seconds = dump.vmcoreinfo.number("CRASHTIME", 10) if dump.vmcoreinfo else None
     text = _utc(seconds) if seconds else None
     if text is not None:
-        return FactInfo(text, f"CRASHTIME in {_vmcoreinfo_origin(dump.vmcoreinfo)}")
+        return FactInfo(text, f"CRASHTIME in {_vmcoreinfo_origin(dump)}")
     absent["crash.time"] = (
         "no VMCOREINFO" if dump.vmcoreinfo is None else f"CRASHTIME is {seconds}, which is no time" if seconds is not None
         else "VMCOREINFO has no CRASHTIME: a kernel adds it when it starts a kdump kernel")

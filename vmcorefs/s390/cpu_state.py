@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vmcorefs.errors import ImageError
-from vmcorefs.s390.lowcore import SIZE, STATUS, STATUS_SIZE
+from vmcorefs.s390.lowcore import SIZE, STATUS, STATUS_SIZE, is_prefix
 from vmcorefs.s390.save_area import STATUS_FIELDS, from_status
 
 _CPU_LIMIT = 65536
@@ -29,11 +29,15 @@ _WORDS = {"psw": "PSW", "gprs": "general registers", "acrs": "access registers",
 
 @dataclass(frozen=True)
 class CpuState:
-    """What a file says of one CPU: *fields* of a SaveArea as bytes, *address* the CPU address if it is told."""
+    """What a file says of one CPU: *fields* of a SaveArea as bytes, *address* the CPU address if it is told.
+
+    *one_of_all*: the file lists all CPUs of the machine, those that were offline, too.
+    """
 
     source: str
     fields: Mapping[str, bytes]
     address: int | None = None
+    one_of_all: bool = False
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -54,6 +58,9 @@ def parse_cpu_state(data: bytes, name: str) -> tuple[CpuState, ...]:
     area = from_status(data[STATUS:STATUS + STATUS_SIZE])
     if not area.prefix_address:
         raise ImageError(f"{name}: no registers were stored in this lowcore page (its prefix field at 0x1318 is 0)")
+    if not is_prefix(area.prefix_address):
+        raise ImageError(f"{name}: no lowcore page: its prefix field at 0x1318 is {area.prefix_address:#x}, which is no address of a "
+                         "lowcore")
     return (CpuState(name, {field: getattr(area, field) for field in STATUS_FIELDS}),)
 
 
@@ -61,8 +68,8 @@ def _from_json(text: str, name: str) -> tuple[CpuState, ...]:
     """A CPU, a list of CPUs, {"cpus": [...]}, or what QMP and virsh return of info registers: {"return": "CPU#0 ..."}."""
     try:
         value = json.loads(text)
-    except ValueError as error:
-        raise ImageError(f"{name}: no JSON ({error})") from None
+    except (ValueError, RecursionError) as error:
+        raise ImageError(f"{name}: no JSON ({str(error)[:200]})") from None
     if isinstance(value, dict) and isinstance(value.get("return"), str):
         return _from_info_registers(value["return"], name)
     if isinstance(value, dict) and isinstance(value.get("cpus"), list):
@@ -74,7 +81,7 @@ def _from_json(text: str, name: str) -> tuple[CpuState, ...]:
 
 
 def _json_cpu(cpu: Any, name: str) -> CpuState:
-    if not isinstance(cpu, dict) or "psw" not in cpu or "gprs" not in cpu:
+    if not isinstance(cpu, dict) or cpu.get("psw") is None or cpu.get("gprs") is None:
         raise ImageError(f"{name}: this JSON is not a CPU; psw and gprs must be in it (known keys: {', '.join(_JSON_FIELDS)}, "
                          "address, clock_comparator)")
     fields = {key: _json_bytes(cpu[key], count, size, f"{name}: {key}")
@@ -83,6 +90,9 @@ def _json_cpu(cpu: Any, name: str) -> CpuState:
         # The register itself, as QEMU has it; STORE STATUS keeps bits 0..55 behind a zero byte.
         register = _json_bytes(cpu["clock_comparator"], 1, 8, f"{name}: clock_comparator")
         fields.setdefault("todcmp", b"\0" + register[:7])
+    prefix = int.from_bytes(fields.get("prefix", b""), "big")
+    if prefix and not is_prefix(prefix):
+        raise ImageError(f"{name}: prefix {prefix:#x} is no address of a lowcore (a multiple of 0x2000 below 2 GiB)")
     return CpuState(name, fields, _json_address(cpu.get("address"), name))
 
 
@@ -90,12 +100,14 @@ def _json_address(value: Any, name: str) -> int | None:
     if value is None:
         return None
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < _CPU_LIMIT:
-        raise ImageError(f"{name}: address {value!r} is no CPU address")
+        raise ImageError(f"{name}: address {_cut(value)} is no CPU address")
     return value
 
 
 def _json_bytes(value: Any, count: int, size: int, where: str) -> bytes:
     """One value or a list of *count*, each a number or hex text, *size* bytes wide; or hex text of all of them."""
+    if isinstance(value, list) and len(value) == 2 * count and size == 16:  # vector registers in halves
+        count, size = 2 * count, 8
     if isinstance(value, str) and count > 1:
         digits = value.replace(" ", "").removeprefix("0x")
         try:
@@ -116,8 +128,17 @@ def _json_bytes(value: Any, count: int, size: int, where: str) -> bytes:
                 raise ValueError
             parts.append(number.to_bytes(size, "big"))
         except (ValueError, TypeError, OverflowError):
-            raise ImageError(f"{where}: {one!r} is no {size}-byte number") from None
+            raise ImageError(f"{where}: {_cut(one)} is no {size}-byte number") from None
     return b"".join(parts)
+
+
+def _cut(value: Any) -> str:
+    """A wrong value for a message, whatever its size."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):
+        return "the value"
+    return text if len(text) <= 60 else text[:60] + "..."
 
 
 # QEMU target/s390x/cpu_dump: CPU#N, PSW=mask M addr A, Rnn=, Fnn= or Vnn=, Cnn=
@@ -150,7 +171,7 @@ def _info_registers_cpu(text: str, address: int | None, name: str) -> CpuState:
         fields["vxrs_high"] = vectors[256:]
     if "gprs" not in fields:
         raise ImageError(f"{name}: no general registers (R00=...) are in it")
-    return CpuState(name, fields, address)
+    return CpuState(name, fields, address, one_of_all=True)
 
 
 def _all_of(registers: Mapping[int, str], count: int, digits: int, where: str) -> bytes:

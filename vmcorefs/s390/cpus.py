@@ -187,7 +187,8 @@ def _order_assumed(cpus: Sequence[Cpu], boot_prefix: int, addresses: dict[int, i
     return None
 
 
-def with_given(found: Cpus, given: Sequence[CpuState], read: Read, vmcoreinfo: Vmcoreinfo | None) -> tuple[Cpus, tuple[str, ...]]:
+def with_given(found: Cpus, given: Sequence[CpuState], read: Read, vmcoreinfo: Vmcoreinfo | None,
+               origin: str = "option --cpu-state") -> tuple[Cpus, tuple[str, ...]]:
     """*found* with the CPUs from outside: one of the same prefix is replaced, others follow by CPU address.
 
     Also what the files lack, a sentence a CPU: those registers are zero in its notes. A CPU with prefix 0 is left out, as the
@@ -201,6 +202,11 @@ def with_given(found: Cpus, given: Sequence[CpuState], read: Read, vmcoreinfo: V
     sources: dict[int, str] = {}
     incomplete: list[str] = []
     for state in given:
+        known = bool(lowcores) and not isinstance(addresses, Absent)
+        if state.one_of_all and "prefix" not in state.fields and known and state.address not in by_address:
+            incomplete.append(f"{state.source}: left out, since the crashed kernel had no lowcore for a CPU of address {state.address}: "
+                              "it was offline")
+            continue
         area, lacks = _area_of(state, by_address)
         prefix = area.prefix_address
         if not prefix:
@@ -212,12 +218,13 @@ def with_given(found: Cpus, given: Sequence[CpuState], read: Read, vmcoreinfo: V
             incomplete.append(f"{state.source}: not in the file, so zero in the notes of the CPU with prefix {prefix:#x}: "
                               f"{', '.join(lacks)}")
         address = state.address if state.address is not None else by_prefix.get(prefix)
-        new[prefix], sources[prefix] = Cpu(area, "option --cpu-state", None, address), state.source
+        new[prefix], sources[prefix] = Cpu(area, origin, None, address), state.source
     cpus = [new.pop(cpu.save_area.prefix_address, cpu) for cpu in found.cpus]
     cpus += sorted(new.values(), key=lambda cpu: (cpu.address is None, cpu.address, cpu.save_area.prefix_address))
     known = [cpu for cpu in cpus if cpu.save_area.vxrs_high is not None]
     reason = None if len(known) == len(cpus) else found.vector_reason or "--cpu-state does not give them for all CPUs"
-    origin = "option --cpu-state" if all(cpu.origin == "option --cpu-state" for cpu in cpus) else found.origin
+    if any(cpu.origin != origin for cpu in cpus):
+        origin = found.origin
     left_out = () if found.origin == "none" else found.left_out
     return Cpus(tuple(cpus), origin, left_out, found.order_assumed, reason), tuple(incomplete)
 

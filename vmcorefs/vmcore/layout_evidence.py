@@ -67,13 +67,13 @@ def notes_per_cpu(header: FinishedHeader, cpus: int, vmcoreinfo: bytes | None) -
 
 
 def determine_layout(wanted: str, header: FinishedHeader | None, per_cpu: tuple[int, bool] | None,
-                     release: ReleaseEvidence, vector: Fact[bool]) -> Layout:
+                     release: ReleaseEvidence, vector: Fact[bool], origin: str = "option --layout") -> Layout:
     """*wanted* is the option's value; *vector* is what control register 0 says, unless the header knows better."""
     if per_cpu is not None:
         vector = Fact(per_cpu[1], f"{HEADER_ORIGIN} (size of the notes)")
     if wanted != "auto":
         row = switches_for_layout(wanted)
-        origin = f"option --layout {wanted}"
+        origin = f"{origin} {wanted}"
         return Layout(Fact(row.todpreg_size, origin), Fact(row.note_align, origin), Fact(row.image_load, origin), vector)
     row = release.switches
     todpreg = Fact(row.todpreg_size, release.origin, release.assumed)
