@@ -202,8 +202,8 @@ def with_given(found: Cpus, given: Sequence[CpuState], read: Read, vmcoreinfo: V
     sources: dict[int, str] = {}
     incomplete: list[str] = []
     for state in given:
-        known = bool(lowcores) and not isinstance(addresses, Absent)
-        if state.one_of_all and "prefix" not in state.fields and known and state.address not in by_address:
+        told = bool(lowcores) and not isinstance(addresses, Absent)
+        if state.one_of_all and "prefix" not in state.fields and told and state.address not in by_address:
             incomplete.append(f"{state.source}: left out, since the crashed kernel had no lowcore for a CPU of address {state.address}: "
                               "it was offline")
             continue
