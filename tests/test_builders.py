@@ -1,6 +1,6 @@
 """The builder and its model against other opinions: pyelftools, the read rule taken literally, real captures.
 
-VMCOREFS_GOLD=/work/shared/gold turns on the comparison with headers that real kernels made.
+VMCOREFS_GOLD=DIRECTORY turns on the comparison with headers that real kernels made.
 """
 
 from __future__ import annotations

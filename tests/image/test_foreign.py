@@ -18,6 +18,7 @@ ROWS = [
     (0, b"makedumpfile\0\0\0\0\0", "flattened", "makedumpfile -R"),
     (0, bytes.fromhex("a8190173618f23fd"), "stand-alone", "zgetdump"),
     (0, bytes.fromhex("a8190173618f23fe"), "extended stand-alone", "zgetdump"),
+    (0, bytes.fromhex("a8190173618f23ed"), "LKCD", "zgetdump"),
     (0, b"EMiL\1\0\0\0", "LiME", "raw"),
     (0, b"LiME", "LiME", "raw"),
     (0, b"AVML\1\0\0\0", "AVML", "raw"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import os
 import sys
@@ -99,7 +100,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not error.filename and not _has_working_directory():
             log.error("the working directory has been deleted; change to another one")
             return 2
-        log.error("%s%s", f"{printable(error.filename)}: " if error.filename else "", system_reason(error))
+        where = error.filename or ("standard output" if error.errno in {errno.ENOSPC, errno.EBADF, errno.EIO} else None)
+        log.error("%s%s", f"{printable(where)}: " if where else "", system_reason(error))
+        try:
+            sys.stdout.flush()
+        except (OSError, ValueError):
+            _silence_stdout()
         return 1
 
 

@@ -26,6 +26,7 @@ class Foreign(NamedTuple):
 
 
 _UNPACK = "unpack it first, for example: {} FILE"
+_RAW = "only raw memory images are read so far; take a raw image"
 _CONVERT = "only raw memory images are read so far; take a raw image, or use drgn or crash, which read this format"
 
 FOREIGN: tuple[Foreign, ...] = (
@@ -36,10 +37,12 @@ FOREIGN: tuple[Foreign, ...] = (
             "only raw memory images are read so far; zgetdump on s390x converts it"),
     Foreign(0, bytes.fromhex("a8190173618f23fe"), "an s390 extended stand-alone dump",
             "only raw memory images are read so far; zgetdump on s390x converts it"),
+    Foreign(0, bytes.fromhex("a8190173618f23ed"), "an LKCD dump",
+            "only raw memory images are read so far; zgetdump on s390x converts it"),
     Foreign(0, b"EMiL", "a LiME dump", _CONVERT),
     Foreign(0, b"LiME", "a LiME dump", _CONVERT),
-    Foreign(0, b"AVML", "an AVML dump", _CONVERT),
-    Foreign(0, b"LMVA", "an AVML dump", _CONVERT),
+    Foreign(0, b"AVML", "an AVML dump", _RAW),
+    Foreign(0, b"LMVA", "an AVML dump", _RAW),
     Foreign(0, b"PAGEDU64", "a Windows crash dump", "it is no s390x system; use a tool for Windows dumps"),
     Foreign(0, b"PAGEDUMP", "a Windows crash dump", "it is no s390x system; use a tool for Windows dumps"),
     Foreign(0, b"\x1f\x8b\x08", "gzip-compressed", _UNPACK.format("gunzip -k")),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -13,6 +13,7 @@ from vmcorefs.oldmem.mapping import OldMemory
 from vmcorefs.oldmem.plain import plain_memory
 from vmcorefs.oldmem.zfcpdump import zfcpdump_memory
 from vmcorefs.quantities import PAGE_SIZE, human_size
+from vmcorefs.ranges import Range
 from vmcorefs.s390 import Absent, Scan
 from vmcorefs.s390.elfcorebuf import FinishedHeader, find_finished_headers
 from vmcorefs.s390.lowcore import OS_INFO, AbsoluteLowcore, read_absolute_lowcore
@@ -92,7 +93,7 @@ def choose_mode(image: ImageFile, wanted: str, oldmem: tuple[int, int] | None, h
                          "give them with --oldmem B:S")
     headers = _low_headers(image)
     if headers:  # a dump kernel ran here: a kdump kernel whose parameter area was damaged, or a zfcpdump kernel
-        found = _swap_by_os_info(image)
+        found = _swap_by_os_info(image) or _swap_by_header(image, headers)
         if found is not None:
             return found
     header = next((h for h in headers if h.ranges[-1].end == image.size), None)
@@ -100,11 +101,15 @@ def choose_mode(image: ImageFile, wanted: str, oldmem: tuple[int, int] | None, h
         raise ImageError(f"{image.name}: this looks like the memory of a zfcpdump system (a dump kernel's header is at "
                          f"{header.offset:#x}), whose first bytes are in the HSA image; give that file with --hsa FILE, "
                          "or --mode plain if no dump kernel ran")
+    if headers:
+        return _plain(image, "image", "no B and S are to be found",
+                      f"a dump kernel's finished header is at {headers[0].offset:#x}, so a dump kernel may have run in this memory, and "
+                      "the wrong system may be served; if it did, give --oldmem B:S (Crash kernel in its /proc/iomem) or --hsa FILE")
     return _plain(image, "image", "nothing shows that a dump kernel ran in this memory")
 
 
-def _plain(image: ImageFile, origin: str, reason: str) -> Mode:
-    return Mode("plain", origin, reason, plain_memory(image))
+def _plain(image: ImageFile, origin: str, reason: str, warning: str | None = None) -> Mode:
+    return Mode("plain", origin, reason, plain_memory(image), warning=warning)
 
 
 def _zfcpdump(image: ImageFile, hsa: ImageFile, hsa_size: int | None, origin: str) -> Mode:
@@ -211,6 +216,24 @@ def _swap_by_os_info(image: ImageFile, *, everywhere: bool = True) -> Mode | Non
                                           "the dump kernel's parameter area at 0x10400 is damaged or was overwritten; "
                                           f"{area} were taken from the crashed system's os_info")
                 at = data.find(MAGIC, at + 1)
+    return None
+
+
+def _swap_by_header(image: ImageFile, headers: Sequence[FinishedHeader]) -> Mode | None:
+    """Parameter area and os_info are lost: B and S are what a dump kernel's finished header leaves out of memory, if a lowcore
+    is where that swap would have put the crashed system's.
+    """
+    for header in headers:
+        ends = [*header.ranges, Range(image.size, image.size)]
+        for before, after in pairwise(ends):
+            area = Crashkernel(before.end, after.start - before.end)
+            if not area.sane() or area.end > image.size:
+                continue
+            lowcore = read_absolute_lowcore(kdump_memory(image, area).read)
+            if isinstance(lowcore, AbsoluteLowcore) and lowcore.new_psws_valid:
+                return _kdump(image, area, "image", f"a dump kernel's finished header leaves {area} out of memory",
+                              f"the dump kernel's parameter area and the crashed system's os_info are damaged; {area} are what the dump "
+                              f"kernel's finished header at {header.offset:#x} leaves out of memory")
     return None
 
 
