@@ -86,6 +86,7 @@ def drop_cache(path: Path) -> None:
 
 READS: dict[str, Callable[[Path, int], float]] = {
     "cat": lambda path, size: seconds(["cat", str(path)]) / size * GIB,
+    "cp": lambda path, size: seconds(["cp", str(path), "/dev/null"]) / size * GIB,
     "dd bs=1M": lambda path, size: seconds(["dd", f"if={path}", "of=/dev/null", "bs=1M"]) / size * GIB,
     "2 x cat": lambda path, size: parallel(["cat", str(path)], 2) / size * GIB,
     "4 KiB random": random_reads,

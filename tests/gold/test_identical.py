@@ -6,12 +6,15 @@ import hashlib
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import vmcorefs
 from tests.gold.conftest import Expander, gold_names
+from vmcorefs.oldmem.mapping import Segment
+from vmcorefs.s390 import Absent
 
 PROGRAM = [sys.executable, "-m", "vmcorefs"]
 
@@ -109,3 +112,39 @@ def test_plain_serves_its_image_and_its_own_vmcoreinfo(expander: Expander) -> No
         assert dump.vmcoreinfo.address == address + 24
         dump.vmcore.seek(len(dump.merged.header))
         assert hashlib.file_digest(dump.vmcore, "sha256").digest() == hashlib.file_digest(image, "sha256").digest()
+
+
+@pytest.mark.parametrize("name", gold_names(mode="zfcpdump"))
+def test_a_wrong_hsa_size_is_told(expander: Expander, name: str) -> None:
+    gold = expander(name)
+    size = gold.facts["hsa_size"]
+    with vmcorefs.open(gold.image, **gold.options, hsa_size=size // 2) as dump:
+        assert "hsa-size" in [p.code for p in dump.problems]
+        assert f"--hsa-size {size:#x}" in " ".join(p.text for p in dump.problems)
+
+
+@pytest.mark.parametrize("name", gold_names(mode="kdump"))
+def test_without_parameter_area_and_os_info_the_finished_header_tells_b_and_s(expander: Expander, name: str) -> None:
+    """Never the dump kernel's memory as if it were the crashed system's."""
+    gold = expander(name)
+    with vmcorefs.open(gold.image) as dump:
+        assert not isinstance(dump.lowcore, Absent)
+        os_info = dump.lowcore.os_info
+    damaged = gold.image.with_name("damaged.img")
+    subprocess.run(["cp", "--sparse=always", gold.image, damaged], check=True)
+    try:
+        with open(damaged, "r+b") as file:
+            os.pwrite(file.fileno(), bytes(4096), 0x10000)
+            segment, start, _ = next(kdump_memory_pieces(dump, os_info))
+            os.pwrite(file.fileno(), bytes(4096), segment.offset + start - segment.start)
+        with vmcorefs.open(damaged) as dump:
+            assert dump.mode.crashkernel == (gold.facts["oldmem_base"], gold.facts["oldmem_size"])
+            assert dump.problems[0].code == "mode"
+            header = (gold.folder / gold.facts["vmcore"]["header_file"]).read_bytes()
+            assert dump.merged.header[:4096] == header[:4096] or gold.facts["layout"] == "6.10"
+    finally:
+        damaged.unlink()
+
+
+def kdump_memory_pieces(dump: vmcorefs.Dump, address: int) -> Iterator[tuple[Segment, int, int]]:
+    return dump.oldmem.pieces(address, address + 4096)
