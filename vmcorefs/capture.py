@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from vmcorefs.errors import ImageError, UsageError, printable
+from vmcorefs.errors import ImageError, UsageError, printable, shown
 from vmcorefs.image.file import read_small_file
 from vmcorefs.oldmem.mode import MODES
 from vmcorefs.quantities import parse_base_size, parse_range, parse_size
@@ -69,7 +69,7 @@ class Field:
 
 def _mode(value: Any) -> str:
     if value not in MODES:
-        raise UsageError(f"unknown mode {_cut(value)}; one of {', '.join(MODES)}")
+        raise UsageError(f"unknown mode {shown(value)}; one of {', '.join(MODES)}")
     return str(value)
 
 
@@ -89,23 +89,15 @@ def _number(value: Any) -> int:
         return parse_size(value)
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 64:
         return value
-    raise UsageError(f"{_cut(value)} is no size or address")
+    raise UsageError(f"{shown(value)} is no size or address")
 
 
 def _path(value: Any) -> str:
     path = os.fsdecode(value)
     if not path or "\0" in path:
-        raise UsageError(f"{_cut(path)} is no file name")
+        raise UsageError(f"{shown(path)} is no file name")
     return path
 
-
-def _cut(value: Any) -> str:
-    """A wrong value for a message, whatever its size."""
-    try:
-        text = repr(value)
-    except (ValueError, RecursionError):  # a number of thousands of digits, lists in lists
-        return "the value"
-    return text if len(text) <= 60 else text[:60] + "..."
 
 
 FIELDS: tuple[Field, ...] = (
@@ -204,7 +196,7 @@ def _convert(values: Mapping[str, Any], where: str) -> dict[str, Any]:
         except UsageError as error:
             raise UsageError(f"{where}{spelled}: {error}") from None
         except (TypeError, ValueError):
-            raise UsageError(f"{where}{spelled}: {_cut(value)} cannot be meant; write {row.metavar}") from None
+            raise UsageError(f"{where}{spelled}: {shown(value)} cannot be meant; write {row.metavar}") from None
     return converted
 
 
@@ -231,10 +223,10 @@ def read_capture_file(path: str) -> dict[str, Any]:
     for key, value in table.items():
         if key == "image":
             if not isinstance(value, str) or not value or "\0" in value:
-                raise UsageError(f'{name}: image: {_cut(value)} is no file name; write image = "oldmem.img"')
+                raise UsageError(f'{name}: image: {shown(value)} is no file name; write image = "oldmem.img"')
             image = os.path.join(folder, value)
         elif key not in keys:
-            raise UsageError(f"{name}: unknown key {_cut(key)}{nearest(key, ['image', *keys])}")
+            raise UsageError(f"{name}: unknown key {shown(key)}{nearest(key, ['image', *keys])}")
         elif keys[key].name in values:
             raise UsageError(f"{name}: {key} is there twice")
         else:

@@ -10,6 +10,8 @@ import errno as _errno
 import os
 from typing import ClassVar
 
+_SHOWN = 60
+
 
 class VmcorefsError(Exception):
     """Base of everything that vmcorefs raises on purpose; ``str()`` is one line: what, where, what to do."""
@@ -93,3 +95,12 @@ def printable(path: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> str:
 def system_reason(error: OSError) -> str:
     """Why the system refused, in its own words, without path and number."""
     return error.strerror or str(error)
+
+
+def shown(value: object) -> str:
+    """A wrong value for a message, whatever its size: its repr, cut."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a number of thousands of digits, lists in lists in lists
+        return "the value"
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."

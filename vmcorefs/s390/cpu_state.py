@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from vmcorefs.errors import ImageError
+from vmcorefs.errors import ImageError, shown
 from vmcorefs.s390.lowcore import SIZE, STATUS, STATUS_SIZE, is_prefix
 from vmcorefs.s390.save_area import STATUS_FIELDS, from_status
 
@@ -100,7 +100,7 @@ def _json_address(value: Any, name: str) -> int | None:
     if value is None:
         return None
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < _CPU_LIMIT:
-        raise ImageError(f"{name}: address {_cut(value)} is no CPU address")
+        raise ImageError(f"{name}: address {shown(value)} is no CPU address")
     return value
 
 
@@ -128,17 +128,9 @@ def _json_bytes(value: Any, count: int, size: int, where: str) -> bytes:
                 raise ValueError
             parts.append(number.to_bytes(size, "big"))
         except (ValueError, TypeError, OverflowError):
-            raise ImageError(f"{where}: {_cut(one)} is no {size}-byte number") from None
+            raise ImageError(f"{where}: {shown(one)} is no {size}-byte number") from None
     return b"".join(parts)
 
-
-def _cut(value: Any) -> str:
-    """A wrong value for a message, whatever its size."""
-    try:
-        text = repr(value)
-    except (ValueError, RecursionError):
-        return "the value"
-    return text if len(text) <= 60 else text[:60] + "..."
 
 
 # QEMU target/s390x/cpu_dump: CPU#N, PSW=mask M addr A, Rnn=, Fnn= or Vnn=, Cnn=
