@@ -17,7 +17,7 @@ from vmcorefs.image import open_image
 from vmcorefs.image.file import ImageFile, read_small_file
 from vmcorefs.oldmem.mapping import ADDRESS_END, OldMemory
 from vmcorefs.oldmem.memory_map import given_ranges, parse_memory_map, without_crashkernel
-from vmcorefs.oldmem.mode import Mode, choose_mode, linux_evidence, not_linux, raw_scan, refuse_contradictions
+from vmcorefs.oldmem.mode import Mode, choose_mode, linux_evidence, not_linux, raw_reader, raw_scan, refuse_contradictions
 from vmcorefs.quantities import PAGE_SIZE, round_up
 from vmcorefs.ranges import Range, contains, subtract
 from vmcorefs.s390 import Absent
@@ -71,6 +71,7 @@ class Dump:
                               hsa_size=capture.hsa_size is not None)
         with ExitStack() as stack:
             self.image = stack.enter_context(open_image(capture.image))
+            self._raw = raw_reader(self.image)
             self.hsa = stack.enter_context(ImageFile(capture.hsa, what="HSA image")) if capture.hsa is not None else None
             self._open()
             self._stack = stack.pop_all()
@@ -111,8 +112,7 @@ class Dump:
         self.layout: Layout = self._find_layout()
         self.vector: bool = self._use_vector()
         self.physmem: Fact[tuple[Range, ...]] = self._find_ranges()
-        self.memory_map: tuple[Range, ...] = without_crashkernel(self.physmem.value, self.mode.crashkernel and (
-            self.mode.crashkernel.base, self.mode.crashkernel.end))
+        self.memory_map: tuple[Range, ...] = without_crashkernel(self.physmem.value, self.mode.crashkernel and self.mode.crashkernel.span)
         if not self.memory_map:
             raise ImageError(f"{image.name}: no memory is left to serve outside of the crashkernel area {self.mode.crashkernel}; "
                              "check --memory-range and --oldmem")
@@ -143,6 +143,13 @@ class Dump:
         return self.capture.origin(given)
 
     @cached_property
+    def dump_kernel_end(self) -> int | Absent:
+        """Where the dump kernel's memory ended, by its own high_memory."""
+        if not isinstance(self.dump_vmcoreinfo, Vmcoreinfo):
+            return self.dump_vmcoreinfo
+        return read_high_memory(self._raw, self.dump_vmcoreinfo)
+
+    @cached_property
     def notice(self) -> str:
         """One line for people: which system is served, and why."""
         system = "the crashed (production) system" if self.mode.name != "plain" else "the system in this memory as it stands"
@@ -166,9 +173,6 @@ class Dump:
         self.close()
 
     # -- how it is found out, in this order -----------------------------------------------------------------------------
-
-    def _raw(self, offset: int, size: int) -> bytes:
-        return self.image.pread(size, offset)
 
     def _problem(self, code: str, text: str) -> None:
         self._problems.append(Problem(code, text))
@@ -277,14 +281,14 @@ class Dump:
         if self.mode.name == "zfcpdump":
             return Cpus((), "none")
         area = self.mode.crashkernel
-        return from_lowcores(self.oldmem.read, self._scan_oldmem, status, vmcoreinfo, area and (area.base, area.end))
+        return from_lowcores(self.oldmem.read, self._scan_oldmem, status, vmcoreinfo, area and area.span)
 
     def _compared_with_lowcores(self, found: Cpus) -> Cpus:
         """*found*, from the dump kernel's list; a Problem where the crashed system's own lowcores (kdump) say something else."""
         area = self.mode.crashkernel
         if area is not None:
             vector = isinstance(self.dump_lowcore, AbsoluteLowcore) and bool(self.dump_lowcore.vector_enablement)
-            texts = contradictions(found, self.oldmem.read, self.vmcoreinfo, (area.base, area.end), vector=vector)
+            texts = contradictions(found, self.oldmem.read, self.vmcoreinfo, area.span, vector=vector)
             if texts:
                 self._problem("save-areas", f"the dump kernel's list of CPUs, whose registers are served, may be damaged: {texts[0]}"
                               + (f" (and {len(texts) - 1} more)" if len(texts) > 1 else ""))
@@ -330,14 +334,17 @@ class Dump:
         return best[0]
 
     def _notes_fit(self, header: FinishedHeader) -> bool:
-        if not self.found_cpus.cpus:
-            desc = self.found_vmcoreinfo.desc if isinstance(self.found_vmcoreinfo, Vmcoreinfo) else None
-            return header.notes_size == notes_size_without_cpus(desc)
+        if not self.cpus:
+            return header.notes_size == notes_size_without_cpus(self._found_desc)
         return self._notes_per_cpu(header) is not None
 
     def _notes_per_cpu(self, header: FinishedHeader) -> tuple[int, bool] | None:
-        desc = self.found_vmcoreinfo.desc if isinstance(self.found_vmcoreinfo, Vmcoreinfo) else None
-        return notes_per_cpu(header, len(self.found_cpus.cpus), desc)
+        return notes_per_cpu(header, len(self.cpus), self._found_desc)
+
+    @property
+    def _found_desc(self) -> bytes | None:
+        """The image's own VMCOREINFO, which the dump kernel put into its notes."""
+        return self.found_vmcoreinfo.desc if isinstance(self.found_vmcoreinfo, Vmcoreinfo) else None
 
     def _find_layout(self) -> Layout:
         header = self.finished_header
@@ -421,13 +428,9 @@ class Dump:
             self._problem("partial-page", f"the image's size {size:#x} is no multiple of 4096; the rest of its last page "
                           "cannot be read")
 
-
     def _check_dump_kernel_end(self) -> None:
         """A dump kernel's memory is [0, S) or the HSA size (setup.c); its own high_memory must say so."""
-        limit = self.mode.dump_kernel_limit
-        if not limit or not isinstance(self.dump_vmcoreinfo, Vmcoreinfo):
-            return
-        end = read_high_memory(self._raw, self.dump_vmcoreinfo)
+        limit, end = self.mode.dump_kernel_limit, self.dump_kernel_end
         if isinstance(end, Absent) or end == limit:
             return
         if self.mode.crashkernel:

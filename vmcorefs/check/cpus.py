@@ -2,34 +2,17 @@
 
 from __future__ import annotations
 
-import struct
 from collections import Counter
 
 from vmcorefs.check.finding import Finding
 from vmcorefs.dump import Dump
-from vmcorefs.errors import OldmemReadError
 from vmcorefs.s390 import Absent
-from vmcorefs.s390.cpus import LOWCORE_PTR_LIMIT
-from vmcorefs.s390.lowcore import CPU_NR, is_prefix, read_absolute_lowcore, read_status
+from vmcorefs.s390.cpus import read_lowcore_ptr
+from vmcorefs.s390.lowcore import CPU_NR, read_absolute_lowcore, read_status
 from vmcorefs.s390.save_area import STATUS_FIELDS, from_status
 
 _LIST = "save area list"
 _SHOWN = 4
-
-
-def lowcore_prefixes(dump: Dump) -> dict[int, int]:
-    """Prefix by logical CPU number, as the crashed kernel's lowcore_ptr[] has them; {} where it cannot be read or believed."""
-    info = dump.vmcoreinfo
-    virtual = info.symbol("lowcore_ptr") if info else None
-    length = info.number("LENGTH(lowcore_ptr)", 10) if info else None
-    if info is None or virtual is None or length is None or not 0 < length <= LOWCORE_PTR_LIMIT:
-        return {}
-    try:
-        array = struct.unpack(f">{length}Q", dump.oldmem.read(info.physical(virtual), 8 * length))
-    except OldmemReadError:
-        return {}
-    found = {logical: info.physical(value) for logical, value in enumerate(array) if value}
-    return found if all(is_prefix(prefix) for prefix in found.values()) else {}
 
 
 def is_lowcore(dump: Dump, prefix: int) -> bool:
@@ -58,7 +41,7 @@ def check_save_areas(dump: Dump) -> Finding:
     """The dump kernel's list of save areas against the save areas in the lowcores, and against lowcore_ptr[]."""
     if dump.found_cpus.origin != _LIST:
         return Finding("none", f"the dump kernel's list of save areas was not used (registers: {dump.found_cpus.origin})")
-    known = set(lowcore_prefixes(dump).values())
+    known = set(read_lowcore_ptr(dump.oldmem.read, dump.vmcoreinfo).values())
     listed = {cpu.save_area.prefix_address for cpu in dump.cpus}
     if known and listed != known:
         more, fewer = sorted(listed - known), sorted(known - listed)

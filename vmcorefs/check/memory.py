@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from vmcorefs.check.cpus import is_lowcore, lowcore_prefixes
+from vmcorefs.check.cpus import is_lowcore
 from vmcorefs.check.finding import Finding
 from vmcorefs.dump import Dump
 from vmcorefs.quantities import PAGE_SIZE, human_size, round_up
 from vmcorefs.ranges import Range, merge, total
 from vmcorefs.s390 import Absent
+from vmcorefs.s390.cpus import read_lowcore_ptr
 from vmcorefs.s390.high_memory import read_high_memory
 from vmcorefs.s390.lowcore import PREFIX_LIMIT, PREFIXREG
-from vmcorefs.s390.vmcoreinfo import Vmcoreinfo
 
 
 def check_memory(dump: Dump) -> Finding:
@@ -34,18 +34,12 @@ def crashed_end(dump: Dump) -> int | Absent:
     return read_high_memory(dump.oldmem.read, dump.vmcoreinfo)
 
 
-def _dump_kernel_end(dump: Dump) -> int | Absent:
-    if not isinstance(dump.dump_vmcoreinfo, Vmcoreinfo):
-        return dump.dump_vmcoreinfo
-    return read_high_memory(lambda address, size: dump.image.pread(size, address), dump.dump_vmcoreinfo)
-
-
 def check_crashkernel_size(dump: Dump) -> Finding:
     """S against the end of the dump kernel's memory (setup.c: a kdump kernel's memory is [0, S))."""
     area = dump.mode.crashkernel
     if area is None:
         return Finding("none", "no kdump kernel ran")
-    end = _dump_kernel_end(dump)
+    end = dump.dump_kernel_end
     if isinstance(end, Absent):
         return Finding("none", end.reason)
     if end != area.size:
@@ -58,7 +52,7 @@ def check_hsa_size(dump: Dump) -> Finding:
     size = dump.mode.hsa_size
     if not size:
         return Finding("none", "no HSA image was given")
-    end = _dump_kernel_end(dump)
+    end = dump.dump_kernel_end
     if isinstance(end, Absent):
         return Finding("none", end.reason)
     if end < size:
@@ -72,7 +66,7 @@ def check_hsa_size(dump: Dump) -> Finding:
 
 def check_positions(dump: Dump) -> Finding:
     """Whether bytes stand at their addresses: memory ranges that were written one behind the other look like a good image."""
-    prefixes = {cpu.save_area.prefix_address for cpu in dump.cpus} | set(lowcore_prefixes(dump).values())
+    prefixes = {cpu.save_area.prefix_address for cpu in dump.cpus} | set(read_lowcore_ptr(dump.oldmem.read, dump.vmcoreinfo).values())
     wrong = {prefix for prefix in prefixes if not is_lowcore(dump, prefix)}
     shifts = _shifts(dump, wrong) if wrong else {}
     holes = _holes(dump)
@@ -99,7 +93,7 @@ def check_positions(dump: Dump) -> Finding:
 def _holes(dump: Dump) -> list[Range]:
     """Between ranges of memory. The dump kernel's header leaves the crashkernel area out, which is memory."""
     area = dump.mode.crashkernel
-    ranges = merge([*dump.physmem.value, *([(area.base, area.end)] if area else [])])
+    ranges = merge([*dump.physmem.value, *([area.span] if area else [])])
     return [Range(a.end, b.start) for a, b in pairwise(ranges) if a.end < b.start]
 
 

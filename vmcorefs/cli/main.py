@@ -82,7 +82,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     set_up_logging("info")
     try:
         arguments = parse(make_parser(sys.argv[1:] if argv is None else argv), argv)
-        arguments.options = image_options(arguments) if hasattr(arguments, "o") else {}
+        if hasattr(arguments, "o"):
+            image_options(arguments)  # -o may hold log-level
         set_up_logging(arguments.log_level or "info")
         return _flushed(int(arguments.run(arguments)))
     except VmcorefsError as error:

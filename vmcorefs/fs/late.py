@@ -7,6 +7,8 @@ import signal
 from collections.abc import Callable, Collection
 from contextlib import suppress
 
+from vmcorefs.fs.descriptors import close_other_fds
+
 
 class Late:
     """*make* gives the file's bytes, or None where it cannot be made. It runs in a child process, so that a slow or broken one
@@ -31,10 +33,7 @@ class Late:
         try:
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 signal.signal(number, signal.SIG_DFL)
-            for name in os.listdir("/proc/self/fd"):
-                if int(name) not in keep:
-                    with suppress(OSError):
-                        os.close(int(name))
+            close_other_fds(keep)
             data = self._make()
             if data is not None:
                 view, done = memoryview(data), 0

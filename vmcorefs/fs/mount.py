@@ -16,6 +16,7 @@ from typing import Any
 
 from vmcorefs.errors import SystemLacksError, VmcorefsError, printable, system_reason
 from vmcorefs.fs.backends import Chosen, choose_backend
+from vmcorefs.fs.descriptors import close_other_fds
 from vmcorefs.fs.mountpoint import check_mountpoint
 from vmcorefs.fs.mounts import answers, find_mount
 from vmcorefs.fs.operations import Operations
@@ -217,7 +218,7 @@ def _daemon(session: _Session, write_end: int) -> None:
     try:
         os.setsid()
         os.chdir("/")
-        _close_other_fds({0, 1, 2, write_end, *session.options.keep_fds})
+        close_other_fds({0, 1, 2, write_end, *session.options.keep_fds})
 
         def ready() -> None:
             null = os.open(os.devnull, os.O_RDWR)
@@ -244,14 +245,6 @@ def _last_words(session: _Session, write_end: int, text: str) -> None:
     else:
         with suppress(OSError):
             os.write(write_end, text.encode("utf-8", "replace"))
-
-
-def _close_other_fds(keep: set[int]) -> None:
-    """Descriptors inherited from whoever started us would be held open for the life of the mount."""
-    for name in os.listdir("/proc/self/fd"):
-        if int(name) not in keep:
-            with suppress(OSError):
-                os.close(int(name))
 
 
 def _log_to_syslog() -> None:

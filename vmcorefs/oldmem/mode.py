@@ -14,7 +14,7 @@ from vmcorefs.oldmem.plain import plain_memory
 from vmcorefs.oldmem.zfcpdump import zfcpdump_memory
 from vmcorefs.quantities import PAGE_SIZE, human_size
 from vmcorefs.ranges import Range
-from vmcorefs.s390 import Absent, Scan
+from vmcorefs.s390 import Absent, Read, Scan
 from vmcorefs.s390.elfcorebuf import FinishedHeader, find_finished_headers
 from vmcorefs.s390.lowcore import OS_INFO, AbsoluteLowcore, read_absolute_lowcore
 from vmcorefs.s390.lowcore import SIZE as LOWCORE_SIZE
@@ -52,9 +52,11 @@ def raw_scan(image: ImageFile) -> Scan:
     return scan
 
 
-def raw_read(image: ImageFile, offset: int, size: int) -> bytes:
-    """The image as it is, by offset."""
-    return image.pread(size, offset)
+def raw_reader(image: ImageFile) -> Read:
+    """The image as it lies, read by offset."""
+    def read(offset: int, size: int) -> bytes:
+        return image.pread(size, offset)
+    return read
 
 
 def refuse_contradictions(wanted: str, *, oldmem: bool, hsa: bool, hsa_size: bool) -> None:
@@ -125,7 +127,7 @@ def _zfcpdump(image: ImageFile, hsa: ImageFile, hsa_size: int | None, origin: st
     if size > image.size:
         raise ImageError(f"{hsa.name}: the HSA image ({size:#x} bytes) is longer than the memory image {image.name} "
                          f"({image.size:#x} bytes); check which file is which")
-    area = read_crashkernel(lambda a, n: raw_read(image, a, n))
+    area = read_crashkernel(raw_reader(image))
     warning = None
     if not isinstance(area, Absent) and area.sane() and area.end <= image.size:
         warning = (f"the image's parameter area says that a kdump kernel ran in it ({area}), the HSA image given says zfcpdump; "
@@ -146,7 +148,7 @@ def _given_oldmem(image: ImageFile, area: Crashkernel) -> Mode:
     if area.end > image.size:
         raise UsageError(f"--oldmem: [{area.base:#x}, {area.end:#x}) leaves the image {image.name}, "
                          f"which ends at {image.size:#x}")
-    found = read_crashkernel(lambda a, n: raw_read(image, a, n))
+    found = read_crashkernel(raw_reader(image))
     warning = None
     if not isinstance(found, Absent) and found.sane() and found != area:
         warning = f"--oldmem says {area}, but the dump kernel's parameter area at {0x10418:#x} says {found}"
@@ -161,9 +163,7 @@ def _old_os_info(image: ImageFile, area: Crashkernel) -> OsInfo | Absent:
 
 def _find_swap(image: ImageFile) -> Mode | None:
     """Kdump mode by the image's own evidence: the parameter area, confirmed by the crashed system's os_info."""
-    def read(address: int, size: int) -> bytes:
-        return raw_read(image, address, size)
-
+    read = raw_reader(image)
     area = read_crashkernel(read)
     kernel_image = has_kernel_image(read)
     if not isinstance(area, Absent) and area.sane():
@@ -199,7 +199,7 @@ def _swap_by_os_info(image: ImageFile, *, everywhere: bool = True) -> Mode | Non
     *everywhere* is asked for.
     """
     tried: set[Crashkernel] = set()
-    lowcore = read_absolute_lowcore(lambda a, n: raw_read(image, a, n))
+    lowcore = read_absolute_lowcore(raw_reader(image))
     far = everywhere and isinstance(lowcore, AbsoluteLowcore) and lowcore.new_psws_valid
     for start, end in pairwise(_SCAN_LIMITS if far else _SCAN_LIMITS[:-1]):
         for offset, data in image.scan(start, min(end, image.size), overlap=PAGE_SIZE - 1):
@@ -239,19 +239,13 @@ def _swap_by_header(image: ImageFile, headers: Sequence[FinishedHeader]) -> Mode
 
 def _low_headers(image: ImageFile) -> list[FinishedHeader]:
     """Finished headers of a dump kernel in low memory, over memory from 0 on."""
-    def read(address: int, size: int) -> bytes:
-        return raw_read(image, address, size)
-
-    headers = find_finished_headers(read, raw_scan(image), min(_ZFCPDUMP_HEADER_LIMIT, image.size))
+    headers = find_finished_headers(raw_reader(image), raw_scan(image), min(_ZFCPDUMP_HEADER_LIMIT, image.size))
     return [h for h in headers if h.ranges[0].start == 0]
 
 
 def linux_evidence(image: ImageFile, mode: Mode) -> str | None:
     """Where a sign of an s390x Linux system is: "crashed system", "image" (only in the image as it lies), or None."""
-    def raw(address: int, size: int) -> bytes:
-        return raw_read(image, address, size)
-
-    for read, who in ((mode.memory.read, "crashed system"), (raw, "image")):
+    for read, who in ((mode.memory.read, "crashed system"), (raw_reader(image), "image")):
         lowcore = read_absolute_lowcore(read)
         if isinstance(lowcore, AbsoluteLowcore) and (
                 lowcore.new_psws_valid

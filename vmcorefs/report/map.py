@@ -95,7 +95,7 @@ def make_map(dump: Dump) -> Map:
             at += size
     area = dump.mode.crashkernel
     top = max(memory[-1].end_of("start") or 0, area.end if area else 0)
-    everything = list(_with_gaps(memory, (area.base, area.end) if area else None, top, dump.image))
+    everything = list(_with_gaps(memory, area.span if area else None, top, dump.image))
     files = [(f.path, f.size) for f in (dump.hsa, dump.image) if f is not None]
     return Map(dump.mode.name, tuple(loads), tuple(everything), tuple(files), dump.mode.dump_kernel_limit)
 

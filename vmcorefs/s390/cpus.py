@@ -247,22 +247,28 @@ def _area_of(state: CpuState, by_address: dict[int, _Lowcore]) -> tuple[SaveArea
     return SaveArea(**fields), lacks
 
 
-def _by_lowcore_ptr(read: Read, vmcoreinfo: Vmcoreinfo | None) -> list[_Lowcore]:
-    """The lowcores that the array lowcore_ptr[] names, by logical CPU number; [] where it cannot be found or believed."""
+def read_lowcore_ptr(read: Read, vmcoreinfo: Vmcoreinfo | None) -> dict[int, int]:
+    """Prefix by logical CPU number, as the array lowcore_ptr[] has them; {} where it cannot be found, read or believed.
+
+    A prefix may be there twice.
+    """
     if vmcoreinfo is None:
-        return []
+        return {}
     virtual, length = vmcoreinfo.symbol("lowcore_ptr"), vmcoreinfo.number("LENGTH(lowcore_ptr)", 10)
     if virtual is None or length is None or not 0 < length <= LOWCORE_PTR_LIMIT:
-        return []
+        return {}
     try:
         array = struct.unpack(f">{length}Q", read(vmcoreinfo.physical(virtual), 8 * length))
     except OldmemReadError:
-        return []
-    found = [_Lowcore(vmcoreinfo.physical(v), logical) for logical, v in enumerate(array) if v]
-    distinct = {c.prefix for c in found}
-    if len(distinct) != len(found) or not all(is_prefix(p) for p in distinct):
-        return []
-    return found
+        return {}
+    found = {logical: vmcoreinfo.physical(virtual) for logical, virtual in enumerate(array) if virtual}
+    return found if all(is_prefix(prefix) for prefix in found.values()) else {}
+
+
+def _by_lowcore_ptr(read: Read, vmcoreinfo: Vmcoreinfo | None) -> list[_Lowcore]:
+    """The lowcores that lowcore_ptr[] names, by logical CPU number; [] also where two CPUs would have the same one."""
+    found = [_Lowcore(prefix, logical) for logical, prefix in read_lowcore_ptr(read, vmcoreinfo).items()]
+    return found if len({c.prefix for c in found}) == len(found) else []
 
 
 def _by_prefix_scan(scan: Scan, skip: tuple[int, int] | None) -> list[_Lowcore]:

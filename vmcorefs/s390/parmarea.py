@@ -29,6 +29,11 @@ class Crashkernel(NamedTuple):
         """B + S."""
         return self.base + self.size
 
+    @property
+    def span(self) -> tuple[int, int]:
+        """[B, B+S), for those who cut it out."""
+        return self.base, self.end
+
     def __str__(self) -> str:
         return f"B={self.base:#x} S={self.size:#x}"
 
