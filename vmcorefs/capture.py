@@ -201,6 +201,37 @@ def _convert(values: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 _CAPTURE_FILE_LIMIT = 1 << 20
+MOUNT_TABLE = "mount"
+
+
+def _read_toml(path: str) -> tuple[dict[str, Any], str]:
+    """(content, name for messages). Raises ImageError."""
+    import tomllib
+
+    data, name = read_small_file(path, "capture file", _CAPTURE_FILE_LIMIT)
+    try:
+        return tomllib.loads(data.decode("utf-8")), name
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
+        raise ImageError(f"{name}: no TOML ({printable(str(error)[:200])})") from None
+
+
+def read_mount_table(path: str) -> dict[str, Any]:
+    """The table [mount] of a capture file as it stands there, but a relative ``mountpoint`` or ``pidfile`` made absolute by the
+    file's folder; empty where there is none. Raises ImageError if it is no TOML.
+    """
+    table = _read_toml(path)[0].get(MOUNT_TABLE, {})
+    folder = os.path.dirname(os.path.abspath(path))
+    return {key: os.path.join(folder, value) if key in {"mountpoint", "pidfile"} and isinstance(value, str) and value else value
+            for key, value in (table.items() if isinstance(table, dict) else ())}
+
+
+def find_capture_file(image: str | None, capture: str | None) -> str | None:
+    """The capture file that make_capture would read for these two, if any. Raises ImageError."""
+    if capture is not None or image is None:
+        return capture
+    if os.path.isdir(image):
+        image = _look_into(image)[0]
+    return image if image.endswith(".toml") else None
 
 
 def read_capture_file(path: str) -> dict[str, Any]:
@@ -208,19 +239,15 @@ def read_capture_file(path: str) -> dict[str, Any]:
 
     Raises ImageError if it is no TOML, UsageError for an unknown key (with the nearest known one) or a wrong type.
     """
-    import tomllib
-
-    data, name = read_small_file(path, "capture file", _CAPTURE_FILE_LIMIT)
-    try:
-        table = tomllib.loads(data.decode("utf-8"))
-    except (ValueError, RecursionError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
-        raise ImageError(f"{name}: no TOML ({printable(str(error)[:200])})") from None
+    table, name = _read_toml(path)
     keys = {row.option.removeprefix("--"): row for row in FIELDS}
     keys |= {key + "s": row for key, row in list(keys.items()) if row.repeatable}
     folder = os.path.dirname(os.path.abspath(path))
     values: dict[str, Any] = {}
     image: str | None = None
     for key, value in table.items():
+        if key == MOUNT_TABLE and isinstance(value, dict):
+            continue  # how and where to mount it: read_mount_table
         if key == "image":
             if not isinstance(value, str) or not value or "\0" in value:
                 raise UsageError(f'{name}: image: {shown(value)} is no file name; write image = "oldmem.img"')

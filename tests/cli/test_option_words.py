@@ -17,7 +17,8 @@ from tests.mounts.mounting import mounted
 from vmcorefs.capture import FIELDS
 from vmcorefs.cli.main import make_parser, parse
 from vmcorefs.cli.options import image_options, split_option_words
-from vmcorefs.fs.mount import MountOptions
+from vmcorefs.fs.access import Access
+from vmcorefs.fs.session import MountOptions
 
 MIB = 1 << 20
 Refused = Callable[..., str]
@@ -114,8 +115,8 @@ def test_refusals_of_info(built: Built, refused: Refused, words: str, line: str)
 
 
 @pytest.mark.parametrize(("words", "line"), [
-    ("io=warp", "-o: io=warp: one of auto, direct, cached"), ("backend=warp", "-o: backend=warp: one of auto"),
-    ("io", "-o: io needs a value, write io=..."), ("oi=direct", "-o: unknown option oi"),
+    ("io=warp", "-o io: 'warp' is unknown; one of auto, direct, cached"), ("backend=warp", "-o backend: 'warp' is unknown; one of auto"),
+    ("io", "-o: io needs a value, write io=auto|direct|cached"), ("oi=direct", "-o: unknown option oi"),
     ("backen=auto", "(did you mean backend?)"),
     ("log-levle=info", "(did you mean log-level?)"), ("memory-rang=0-1M", "(did you mean memory-range?)"),
 ])
@@ -135,7 +136,7 @@ def test_a_file_option_without_a_name(built: Built, refused: Refused) -> None:
 def mount_options(built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, vmcorefs: Program) -> Callable[..., MountOptions]:
     """mount_options("-o", "io=cached"): what the file system would be started with."""
     found: list[MountOptions] = []
-    monkeypatch.setattr("vmcorefs.cli.mount.mount", lambda tree, where, options, probe: found.append(options))
+    monkeypatch.setattr("vmcorefs.cli.mount.mount", lambda tree, where, options, *, fake: found.append(options))
     (tmp_path / "mnt").mkdir()
 
     def call(*words: str) -> MountOptions:
@@ -149,6 +150,35 @@ def test_words_of_mount(mount_options: Callable[..., MountOptions]) -> None:
     assert mount_options().io == "auto"
     options = mount_options("-o", "io=cached,backend=fusepy,layout=5.8")
     assert (options.io, options.backend, options.capture["layout"]) == ("cached", "fusepy", "5.8")
+    options = mount_options("-o", "allow_other,uid=7,gid=root,mode=0440,idle-timeout=2h,replace_stale,nonempty,pidfile=/run/p,mode=plain")
+    assert options.access == Access(allow_other=True, uid=7, gid=0, mode=0o440)
+    assert (options.idle_timeout, options.replace_stale, options.nonempty, options.pidfile) == (7200, True, True, "/run/p")
+    assert (options.foreground, options.capture["mode"]) == (False, "plain")
+    assert mount_options("-f").foreground
+
+
+def test_mounts_own_words_and_defaults(mount_options: Callable[..., MountOptions]) -> None:
+    """What fstab says for mount(8) and systemd is none of ours; what SELinux needs goes to the kernel."""
+    options = mount_options("-o", "rw,suid,nodev,_netdev,nofail,noauto,x-systemd.automount,x-a=b,X-mount.mkdir,comment=c,user=joe,noatime")
+    assert options.kernel_options == {}
+    options = mount_options("-o", 'noexec,context="system_u:object_r:usr_t:s0:c1,c2",fscontext=x')
+    assert options.kernel_options == {"noexec": True, "context": '"system_u:object_r:usr_t:s0:c1,c2"', "fscontext": "x"}
+    assert mount_options().access == Access()
+
+
+@pytest.mark.parametrize(("words", "line"), [
+    ("mode=0640", "-o mode: '0640': files can only be read here; write one of 0400, 0440, 0444"), ("mode=9", "-o mode: '9'"),
+    ("uid=nosuchuser", "-o uid: 'nosuchuser': there is no such user"), ("gid=4294967295", "-o gid: "), ("gid=", "-o gid: ''"),
+    ("idle-timeout=0", "-o idle-timeout: '0' is no time"), ("idle-timeout=5w", "is no time; write a number of seconds, or 10m, 2h"),
+    ("idle-timeout=99999999999999999999999", "is no time"), ("idle_timeout", "-o: idle_timeout needs a value"),
+    ("allow_other=1", "-o allow_other: takes no value"), ("alow_other", "(did you mean allow-other?)"),
+    ("gid=0", "-o gid= has no effect as long as only the user who mounts may look in; add --allow-other"),
+    ("pidfile=/nonexistent/p", "--pidfile /nonexistent/p: cannot be written: No such file or directory"),
+    ("pidfile=/", "--pidfile /: is a directory"),
+])
+def test_refusals_of_mounts_own(built: Built, tmp_path: Path, refused: Refused, words: str, line: str) -> None:
+    (tmp_path / "mnt").mkdir()
+    assert line in refused("mount", built.image, tmp_path / "mnt", "-o", words)
 
 
 @pytest.mark.parametrize("words", [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from vmcorefs.fs.access import Access
 from vmcorefs.fs.tree import BLOCK_SIZE, File, Tree
 
 
@@ -18,7 +19,7 @@ def test_blocks(size: int, blocks: int) -> None:
 
 
 def test_the_directory() -> None:
-    found = Tree({}, mtime_ns=5, uid=1, gid=2).attributes("")
+    found = Tree({}, mtime_ns=5, access=Access(uid=1, gid=2)).attributes("")
     assert (found["st_mode"], found["st_uid"], found["st_gid"], found["st_mtime_ns"]) == (0o40555, 1, 2, 5)
 
 

@@ -7,17 +7,17 @@ import errno
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from vmcorefs.capture import FIELDS, nearest
-from vmcorefs.cli.options import Parser, image_options
+from vmcorefs.cli.options import Parser, log_level
 from vmcorefs.cli.say import log, set_up_logging
 from vmcorefs.errors import VmcorefsError, printable, system_reason
 from vmcorefs.version import __version__
 
-COMMANDS = ("mount", "umount", "copy", "info", "check", "dmesg", "drgn")
-_INTERRUPTED = 130
+COMMANDS = ("mount", "umount", "list", "copy", "info", "check", "dmesg", "drgn")
+INTERRUPTED = 130
 
 _EPILOG = """exit status: 0 done; 1 the answer is no (a check failed, a mount is busy, bytes could not be read or written);
 2 wrong usage or bad input; 3 the system lacks something, and the message says what to do"""
@@ -66,6 +66,10 @@ def parse(parser: Parser, argv: Sequence[str] | None) -> argparse.Namespace:
     """parse_args, but an unknown option is named with the nearest known one and the command's own help."""
     words, many = take_many(list(sys.argv[1:] if argv is None else argv))
     arguments, rest = parser.parse_known_args(words)
+    if rest and getattr(arguments, "mountpoint", "") is None and (rest[0] == "--" or not rest[0].startswith("-")):
+        # argparse gives an optional positional nothing where an option stands before it
+        rest = rest[1:] if rest[0] == "--" else rest
+        arguments.mountpoint, rest = (rest[0], rest[1:]) if rest else (None, rest)
     for name, values in many.items():
         setattr(arguments, name, [*(getattr(arguments, name, None) or []), *values])
     if rest:
@@ -78,22 +82,35 @@ def parse(parser: Parser, argv: Sequence[str] | None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The program. Returns the exit status; a traceback that reaches a person is a bug."""
+    argv = as_mount(list(sys.argv[1:] if argv is None else argv))
+    return run_program(lambda: parse(make_parser(argv), argv))
+
+
+def as_mount(argv: list[str]) -> list[str]:
+    """The words of the program with a command among them: ``SOURCE DIR -o WORDS`` is what mount.fuse3 calls it with for
+    ``mount.fuse3 vmcorefs#SOURCE DIR`` (libfuse util/mount.fuse.c).
+    """
+    without_command = len(argv) >= 4 and argv[0] not in COMMANDS and not argv[0].startswith("-") and argv[2] == "-o"
+    return ["mount", *argv] if without_command else argv
+
+
+def run_program(make_arguments: Callable[[], argparse.Namespace],
+                exit_status: Callable[[VmcorefsError], int] = lambda error: error.exit_status) -> int:
+    """Run the command that *make_arguments* gives. Returns the exit status; *exit_status* gives that of an error."""
     _open_standard_descriptors()
     set_up_logging("info")
     try:
-        arguments = parse(make_parser(sys.argv[1:] if argv is None else argv), argv)
-        if hasattr(arguments, "o"):
-            image_options(arguments)  # -o may hold log-level
-        set_up_logging(arguments.log_level or "info")
+        arguments = make_arguments()
+        set_up_logging(log_level(arguments))
         return _flushed(int(arguments.run(arguments)))
     except VmcorefsError as error:
         log.error("%s", error)
-        return error.exit_status
+        return exit_status(error)
     except SystemExit as ended:  # --help and --version
         raise SystemExit(_flushed(int(ended.code or 0))) from None
     except KeyboardInterrupt:
         log.error("interrupted")
-        return _INTERRUPTED
+        return INTERRUPTED
     except BrokenPipeError:
         _silence_stdout()
         return 1

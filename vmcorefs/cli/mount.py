@@ -1,17 +1,29 @@
-"""vmcorefs mount IMAGE MOUNTPOINT."""
+"""vmcorefs mount [IMAGE] [MOUNTPOINT]."""
 
 from __future__ import annotations
 
 import argparse
 import os
 
-from vmcorefs.cli.options import Parser, add_common_options, add_image_argument, add_image_options, choices, image_options
-from vmcorefs.cli.say import introduce
+from vmcorefs.capture import FIELDS, find_capture_file, read_mount_table
+from vmcorefs.cli.mount_options import MountWords
+from vmcorefs.cli.options import (
+    Parser,
+    add_common_options,
+    add_image_options,
+    add_mount_options,
+    image_options,
+    mount_options,
+)
+from vmcorefs.cli.say import introduce, log
 from vmcorefs.dump import Dump, open_dump
-from vmcorefs.fs.backends import BACKEND_NAMES
+from vmcorefs.errors import UsageError, printable
+from vmcorefs.fs.access import Access
 from vmcorefs.fs.late import Late
-from vmcorefs.fs.mount import IO_MODES, MountOptions, mount
+from vmcorefs.fs.mount import mount
 from vmcorefs.fs.mountpoint import check_mountpoint
+from vmcorefs.fs.pidfile import PidFile
+from vmcorefs.fs.session import MountOptions
 from vmcorefs.fs.tree import File, Tree, bytes_file
 from vmcorefs.report.dmesg import dmesg_text
 from vmcorefs.report.files import small_files
@@ -21,33 +33,62 @@ HELP = "serve the image's vmcore in a directory; returns when the mount answers"
 
 def add_arguments(parser: Parser) -> None:
     """The command's arguments."""
-    add_image_argument(parser)
-    parser.add_argument("mountpoint", metavar="MOUNTPOINT", help="an empty directory")
-    parser.add_argument("-f", "--foreground", action="store_true", help="stay in the foreground until unmounted")
-    parser.add_argument("--io", default=None, **choices(IO_MODES),
-                        help="direct: each read goes to the image (auto); cached: through the page cache, allows MAP_SHARED")
-    parser.add_argument("--backend", default=None, **choices(BACKEND_NAMES),
-                        help="binding to libfuse; auto: mfusepy with libfuse 3, else what there is")
+    parser.add_argument("image", metavar="IMAGE", nargs="?", help="raw memory image of the crashed machine, a directory that holds "
+                        "a capture, or a capture file (.toml); may be left out with --capture")
+    parser.add_argument("mountpoint", metavar="MOUNTPOINT", nargs="?", help="an empty directory; may be left out where the [mount] "
+                        "table of the capture file names it")
+    add_mount_options(parser)
     add_image_options(parser)
     add_common_options(parser)
+    parser.set_defaults(mount_words=MountWords(), fake=False, sloppy=False, unknown_words=[])
 
 
-def make_tree(dump: Dump, mountpoint: str | None = None) -> Tree:
+def make_tree(dump: Dump, mountpoint: str | None = None, access: Access | None = None) -> Tree:
     """The mounted directory: vmcore, the small files that can be made, and the log as soon as it is ready."""
     vmcore = dump.vmcore
     files = {"vmcore": File(vmcore.size, lambda view, offset, salvage: vmcore.preadinto(view, offset, salvage=salvage))}
     files |= {path: bytes_file(data) for path, data in small_files(dump, mountpoint)}
-    return Tree(files, mtime_ns=dump.image.mtime_ns, late={"dmesg.txt": Late(lambda: dmesg_text(dump))})
+    return Tree(files, mtime_ns=dump.image.mtime_ns, access=access or Access(), late={"dmesg.txt": Late(lambda: dmesg_text(dump))})
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """The command."""
-    check_mountpoint(arguments.mountpoint, [arguments.image] if arguments.image is not None else [])
-    with open_dump(arguments.image, **image_options(arguments)) as dump:
+    """The command; with ``arguments.fake`` all checks, and no mount."""
+    _sort_out(arguments)
+    images = image_options(arguments)
+    for name in dict.fromkeys(arguments.unknown_words):
+        log.warning("-o: unknown option %s is ignored, as -s asks for", printable(name))
+    words = mount_options(arguments)
+    capture = find_capture_file(arguments.image, arguments.capture)
+    if capture is not None:
+        named = words.take_table(read_mount_table(capture), printable(capture))
+        arguments.mountpoint = arguments.mountpoint or named
+    if arguments.mountpoint is None:
+        where = "give a directory" if capture is None else f"give a directory, or name it in {printable(capture)} under [mount]"
+        raise UsageError(f"MOUNTPOINT is missing; {where}; see {arguments.parser.prog} --help")
+    given = [os.fsdecode(value) for row in FIELDS if row.path and row.name in images
+             for value in ([images[row.name]] if isinstance(images[row.name], str) else images[row.name])]
+    sources = [path for path in (arguments.image, capture, *given) if path is not None]
+    check_mountpoint(arguments.mountpoint, sources, stale="accept" if words.replace_stale else "refuse", nonempty=words.nonempty)
+    words.access.check()
+    if words.pidfile is not None:
+        PidFile(words.pidfile).give_up()  # found out before the image is opened, which may take its time
+    with open_dump(arguments.image, **images) as dump:
         introduce(dump)
         files = [file for file in (dump.image, dump.hsa) if file is not None]
         options = MountOptions(
-            source=dump.image.path, foreground=arguments.foreground, io=arguments.io, backend=arguments.backend,
-            sources=[file.path for file in files], keep_fds=[file.fd for file in files], capture=dump.capture.as_options())
-        mount(make_tree(dump, os.path.abspath(arguments.mountpoint)), arguments.mountpoint, options, "vmcore")
+            source=dump.image.path, probe="vmcore", foreground=words.foreground, io=words.io, backend=words.backend,
+            access=words.access, replace_stale=words.replace_stale, nonempty=words.nonempty, pidfile=words.pidfile,
+            idle_timeout=words.idle_timeout, kernel_options=words.kernel_options,
+            sources=[file.path for file in files], keep_fds=[file.fd for file in files], capture=dump.capture.as_options(),
+            served={"mode": dump.mode.name, "size": dump.vmcore.size})
+        tree = make_tree(dump, os.path.abspath(arguments.mountpoint), words.access)
+        mount(tree, arguments.mountpoint, options, fake=arguments.fake)
     return 0
+
+
+def _sort_out(arguments: argparse.Namespace) -> None:
+    """Of two words that may both be left out, a single one is the mount point where --capture names the image."""
+    if arguments.image is None and arguments.capture is None and not any("capture=" in words for words in arguments.o):
+        arguments.parser.error("the following arguments are required: IMAGE, MOUNTPOINT")
+    if arguments.mountpoint is None and arguments.parser.capture_given:
+        arguments.image, arguments.mountpoint = None, arguments.image

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from vmcorefs.capture import FIELDS, nearest
+from vmcorefs.cli.mount_options import MOUNT_FIELDS, WORDS, MountWords, is_system_word
 from vmcorefs.errors import UsageError, printable
-from vmcorefs.fs.backends import BACKEND_NAMES
-from vmcorefs.fs.mount import IO_MODES
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
-# Options of mount itself that -o takes as well, with their values
-MOUNT_DEFAULTS = {"io": "auto", "backend": "auto", "log_level": "info"}
-MOUNT_WORDS = {"io": IO_MODES, "backend": BACKEND_NAMES, "log_level": LOG_LEVELS}
 
 
 class Parser(argparse.ArgumentParser):
@@ -55,6 +50,18 @@ def add_image_options(parser: Parser) -> None:
                            action="append" if field.repeatable else "store")
 
 
+def add_mount_options(parser: Parser) -> None:
+    """Mount's own options; those that are words of -o only stand in its help text."""
+    for row in MOUNT_FIELDS:
+        if row.option is not None:
+            names = [row.short, row.option] if row.short else [row.option]
+            kind: dict[str, Any] = {"action": "store_true", "default": None} if row.metavar is None else {"metavar": row.metavar}
+            kind |= {"choices": row.choices} if row.choices else {}
+            parser.add_argument(*names, dest=row.name, help=row.help, **kind)
+    only = ", ".join(row.word + ("" if row.metavar is None else f"={row.metavar}") for row in MOUNT_FIELDS if row.option is None)
+    parser.epilog = f"words of -o that are no option: {only}. {parser.epilog or ''}"
+
+
 def add_common_options(parser: argparse.ArgumentParser) -> None:
     """--log-level."""
     parser.add_argument("--log-level", choices=LOG_LEVELS, default=None, metavar="|".join(LOG_LEVELS),
@@ -62,53 +69,70 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
 
 
 def image_options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The given options by name, as vmcorefs.open takes them; -o counts where the option of that name was not given."""
+    """The given options by name, as vmcorefs.open takes them; -o counts where the option of that name was not given.
+
+    What of -o is mount's own goes to ``arguments.mount_words``, where the command has that.
+    """
     options: dict[str, Any] = {}
+    own = getattr(arguments, "mount_words", None)
     for words in arguments.o:
         for name, value in split_option_words(words):
-            _take_word(options, arguments, name, value)
-    for name, default in MOUNT_DEFAULTS.items():
-        if getattr(arguments, name, "") is None:
-            setattr(arguments, name, default)
+            _take_word(options, arguments, own, name, value)
     options |= {field.name: value for field in FIELDS if (value := getattr(arguments, field.name, None)) is not None}
     if arguments.capture is not None:
         options["capture"] = arguments.capture
     return options
 
 
+def log_level(arguments: argparse.Namespace) -> str:
+    """What --log-level says, or the word of that name in -o."""
+    given = [value for words in getattr(arguments, "o", ()) for name, value in split_option_words(words) if name == "log-level"]
+    for value in given:
+        if value not in LOG_LEVELS:
+            raise UsageError(f"-o: log-level={printable(value or '')}: one of {', '.join(LOG_LEVELS)}")
+    return str(arguments.log_level or (given[-1] if given else "info"))
+
+
+def mount_options(arguments: argparse.Namespace) -> MountWords:
+    """What was given of mount's own options; call image_options first."""
+    words: MountWords = arguments.mount_words
+    for row in MOUNT_FIELDS:
+        value = getattr(arguments, row.name, None) if row.option is not None else None
+        if value is not None:  # the option of that name wins
+            words.set(row, value, str(row.option))
+    return words
+
+
 def split_option_words(words: str) -> list[tuple[str, str | None]]:
-    r"""``a=1,b,c=x\,y`` as [("a", "1"), ("b", None), ("c", "x,y")]. A backslash takes the next character as it is."""
-    parts = [re.sub(r"\\(.)", r"\1", part, flags=re.DOTALL) for part in re.findall(r"(?:\\.|[^,\\]|\\$)+", words, re.DOTALL)]
+    r"""``a=1,b,c=x\,y`` as [("a", "1"), ("b", None), ("c", "x,y")]. A backslash takes the next character as it is.
+
+    Commas in double quotes do not separate: SELinux contexts have some (``context="s0:c1,c2"``), and mount(8) hands them on so.
+    """
+    parts = [re.sub(r"\\(.)", r"\1", part, flags=re.DOTALL)
+             for part in re.findall(r'(?:\\.|(?<==)"[^"]*"(?=,|$)|[^,\\]|\\$)+', words, re.DOTALL)]
     return [(name, value if equals else None) for name, equals, value in (part.partition("=") for part in parts)]
 
 
-_IGNORED_WORDS = frozenset({"ro", "defaults"})
-
-
-def _take_word(options: dict[str, Any], arguments: argparse.Namespace, name: str, value: str | None) -> None:
-    """One name[=value] of -o: an option on how to read the image goes to *options*, one of the command's own to *arguments*."""
+def _take_word(options: dict[str, Any], arguments: argparse.Namespace, own: MountWords | None, name: str, value: str | None) -> None:
+    """One name[=value] of -o: an option on how to read the image goes to *options*, one of the command's own to *own*."""
     fields = {field.option.removeprefix("--"): field for field in FIELDS}
-    own = {key.replace("_", "-"): key for key in MOUNT_WORDS if hasattr(arguments, key)}
-    if name in _IGNORED_WORDS:
+    if name == "log-level":
         return
-    if name not in fields and name not in own and name != "capture":
-        raise UsageError(f"-o: unknown option {printable(name)}{nearest(name, [*fields, *own, 'capture', *_IGNORED_WORDS])}")
+    if own is not None and own.take(name, value):
+        return
+    if name not in fields and name != "capture":
+        if is_system_word(name, value):
+            return
+        if getattr(arguments, "sloppy", False):
+            arguments.unknown_words.append(name)
+            return
+        known = [*fields, "capture", "log-level", "ro", "defaults", *(WORDS if own is not None else ())]
+        raise UsageError(f"-o: unknown option {printable(name)}{nearest(name, known)}")
     if value is None:
         raise UsageError(f"-o: {name} needs a value, write {name}=...")
     if name == "capture":
         arguments.capture = arguments.capture or value
-    elif name in own:
-        known = MOUNT_WORDS[own[name]]
-        if value not in known:
-            raise UsageError(f"-o: {name}={printable(value)}: one of {', '.join(known)}")
-        if getattr(arguments, own[name]) is None:  # the option of that name wins
-            setattr(arguments, own[name], value)
     elif fields[name].repeatable:
         options.setdefault(fields[name].name, []).append(value)
     else:
         options[fields[name].name] = value
-
-
-def choices(names: Sequence[str]) -> dict[str, Any]:
-    """Argparse's words for an option with a few values."""
-    return {"choices": tuple(names), "metavar": "|".join(names)}

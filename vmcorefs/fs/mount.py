@@ -8,57 +8,49 @@ import select
 import shutil
 import signal
 import sys
-import tempfile
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Any
 
 from vmcorefs.errors import SystemLacksError, VmcorefsError, printable, system_reason
 from vmcorefs.fs.backends import Chosen, choose_backend
 from vmcorefs.fs.descriptors import close_other_fds
 from vmcorefs.fs.mountpoint import check_mountpoint
-from vmcorefs.fs.mounts import answers, find_mount
 from vmcorefs.fs.operations import Operations
-from vmcorefs.fs.record import Record, remove_record, start_time, write_record
+from vmcorefs.fs.pidfile import PidFile
+from vmcorefs.fs.session import MountOptions, Session
 from vmcorefs.fs.tree import Tree
 
 log = logging.getLogger("vmcorefs.fs")
 
 _DEVICE = "/dev/fuse"
 _READY_TIMEOUT = 60.0
-_ANSWER_TIMEOUT = 20.0
-_CACHE_SECONDS = 86400.0  # the files never change
 IO_MODES = ("auto", "direct", "cached")
 
 
-@dataclass(frozen=True)
-class MountOptions:
-    """How to mount: *sources* are the files served (paths, not to be covered), *keep_fds* their descriptors."""
-
-    source: str
-    foreground: bool = False
-    io: str = "auto"
-    backend: str = "auto"
-    sources: list[str] = field(default_factory=list)
-    keep_fds: list[int] = field(default_factory=list)
-    capture: dict[str, Any] = field(default_factory=dict)
-
-
-def mount(tree: Tree, mountpoint: str, options: MountOptions, probe: str) -> None:
-    """Mount *tree*; returns when the mount answers a stat of the file *probe* (background), or after the unmount
-    (foreground). Raises MountpointError, SystemLacksError.
+def mount(tree: Tree, mountpoint: str, options: MountOptions, *, fake: bool = False) -> None:
+    """Mount *tree*; returns when the mount answers a stat of the file *options.probe* (background), or after the unmount
+    (foreground); with *fake* after all checks, without a mount. Raises MountpointError, SystemLacksError.
     """
-    where = check_mountpoint(mountpoint, options.sources)
+    options.access.check()
+    where = check_mountpoint(mountpoint, options.sources, stale="accept" if options.replace_stale else "refuse",
+                             nonempty=options.nonempty)
     _check_device()
     chosen = choose_backend(options.backend)
     _check_fusermount(chosen)
-    operations = Operations(tree, direct_io=options.io != "cached")
-    session = _Session(where, options, chosen, operations, probe)
-    if options.foreground:
-        session.run(lambda: None)
-    else:
-        _run_in_background(session)
+    pidfile = PidFile(options.pidfile) if options.pidfile is not None else None
+    try:
+        if fake:
+            return
+        if options.replace_stale:
+            check_mountpoint(mountpoint, options.sources, stale="clear", nonempty=options.nonempty)
+        session = Session(where, options, chosen, Operations(tree, direct_io=options.io != "cached"), pidfile)
+        if options.foreground:
+            session.run(lambda: None)
+        else:
+            _run_in_background(session, pidfile)
+            pidfile = None
+    finally:
+        if pidfile is not None:
+            pidfile.give_up()
 
 
 def _check_device() -> None:
@@ -82,119 +74,27 @@ def _check_fusermount(chosen: Chosen) -> None:
                                f"install it (apt-get install {package}), or run as root")
 
 
-class _Session:
-    """One mount from fuse_main to its end."""
-
-    def __init__(self, where: str, options: MountOptions, chosen: Chosen, operations: Operations, probe: str):
-        self.where = where
-        self.options = options
-        self.chosen = chosen
-        self.operations = operations
-        self.probe = probe
-        self.ready = False
-        self._record: str | None = None
-
-    def run(self, on_ready: Callable[[], None]) -> None:
-        """Mount and serve until unmounted. *on_ready* is called when the kernel's INIT was answered."""
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_DFL)  # libfuse takes over only signals that nobody else handles or ignores
-        messages = _Stderr()
-
-        def ready() -> None:
-            messages.restore()
-            self.ready = True
-            self._write_record()
-            on_ready()
-            for late in self.operations.tree.late.values():
-                late.start(self.options.keep_fds)
-
-        try:
-            self.chosen.module.run_mount(self.chosen.binding, self.operations, _latin1(self.where), self._fuse_options(), ready)
-        except RuntimeError as error:
-            if not self.ready:
-                raise self._refused(messages.restore(), error) from error
-            if find_mount(self.where) is not None:
-                raise SystemLacksError(f"{printable(self.where)}: libfuse ended with status {error}") from error
-        finally:
-            messages.restore()
-            for late in self.operations.tree.late.values():
-                late.stop()
-            remove_record(self._record)
-
-    def _fuse_options(self) -> dict[str, Any]:
-        return {
-            "fsname": _latin1(self.options.source).replace("\\", "\\\\").replace(",", "\\,"),
-            "subtype": "vmcorefs",
-            "ro": True,
-            "attr_timeout": _CACHE_SECONDS,
-            "entry_timeout": _CACHE_SECONDS,
-        }
-
-    def _write_record(self) -> None:
-        entry = find_mount(self.where)
-        pid = os.getpid()
-        started = start_time(pid)
-        if entry is not None and started is not None:
-            self._record = write_record(Record(pid, started, self.where, entry.device, self.options.capture))
-
-    def _refused(self, words: str, error: RuntimeError) -> SystemLacksError:
-        words = " ".join(words.split()) or f"libfuse ended with status {error}"
-        advice = "see the message"
-        if "ermission denied" in words or "not permitted" in words:
-            advice = ("mounting needs root with CAP_SYS_ADMIN, or a setuid fusermount3; in a container add --cap-add SYS_ADMIN "
-                      "--device /dev/fuse")
-        return SystemLacksError(f"{printable(self.where)}: the system refused to mount: {printable(words)}; {advice}")
-
-
-class _Stderr:
-    """libfuse and fusermount say on stderr why a mount failed; caught here until it is known whether it did."""
-
-    def __init__(self) -> None:
-        sys.stderr.flush()
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the redirection
-        self._saved: int | None = os.dup(2)
-        os.dup2(self._file.fileno(), 2)
-
-    def restore(self) -> str:
-        """Give stderr back; what was said in the meantime. May be called again."""
-        if self._saved is None:
-            return ""
-        os.dup2(self._saved, 2)
-        os.close(self._saved)
-        self._saved = None
-        self._file.seek(0)
-        words = self._file.read().decode("utf-8", "replace")
-        self._file.close()
-        return words
-
-
-def _latin1(path: str) -> str:
-    """The bindings encode what they get as latin-1, so that every byte of a path comes through."""
-    return os.fsencode(path).decode("latin-1")
-
-
-def _run_in_background(session: _Session) -> None:
+def _run_in_background(session: Session, pidfile: PidFile | None) -> None:
     read_end, write_end = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
     pid = os.fork()
     if pid == 0:
         os.close(read_end)
-        _daemon(session, write_end)
+        _daemon(session, write_end, {pidfile.fd} if pidfile is not None else set())
     os.close(write_end)
     try:
         word = _read_all(read_end, _READY_TIMEOUT)
+    except BaseException:  # Ctrl-C: no mount may come up behind the back of somebody who has given up
+        os.kill(pid, signal.SIGTERM)
+        raise
     finally:
         os.close(read_end)
-    where = printable(session.where)
     if word == "ready":
-        code = answers(os.path.join(session.where, session.probe), _ANSWER_TIMEOUT)
-        if code == 0:
-            return
-        said = "does not answer" if code is None else os.strerror(code)
-        raise SystemLacksError(f"{where}: mounted, but a stat of {session.probe} failed: {said}; see: vmcorefs umount {where}")
+        return
     with suppress(OSError):
         os.kill(pid, signal.SIGTERM)
+    where = printable(session.where)
     if word is None:
         raise SystemLacksError(f"{where}: the mount was not ready within {_READY_TIMEOUT:.0f} seconds")
     with suppress(ChildProcessError):
@@ -212,13 +112,13 @@ def _read_all(descriptor: int, timeout: float) -> str | None:
     return None
 
 
-def _daemon(session: _Session, write_end: int) -> None:
+def _daemon(session: Session, write_end: int, keep: set[int]) -> None:
     """The child: never returns. Its last words before ready go through the pipe, later ones to the log."""
     status = 1
     try:
         os.setsid()
         os.chdir("/")
-        close_other_fds({0, 1, 2, write_end, *session.options.keep_fds})
+        close_other_fds({0, 1, 2, write_end, *keep, *session.options.keep_fds})
 
         def ready() -> None:
             null = os.open(os.devnull, os.O_RDWR)
@@ -239,8 +139,8 @@ def _daemon(session: _Session, write_end: int) -> None:
         os._exit(status)
 
 
-def _last_words(session: _Session, write_end: int, text: str) -> None:
-    if session.ready:
+def _last_words(session: Session, write_end: int, text: str) -> None:
+    if session.answered:
         log.error("%s", text)
     else:
         with suppress(OSError):

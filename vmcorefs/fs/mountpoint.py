@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
+from collections.abc import Collection
+from contextlib import suppress
 
 from vmcorefs.errors import MountpointError, printable, system_reason
-from vmcorefs.fs.mounts import TYPE, absolute, answers, find_mount
+from vmcorefs.fs.detach import detach
+from vmcorefs.fs.mounts import TYPE, MountEntry, absolute, answers, find_mount
+from vmcorefs.fs.record import remove_stale_record
+
+log = logging.getLogger("vmcorefs.fs")
 
 _ANSWER_TIMEOUT = 3.0
+_DEAD = (errno.ENOTCONN, errno.ECONNABORTED)
 
 
-def check_mountpoint(path: str, sources: list[str]) -> str:
-    """The absolute path to mount at. *sources* are files that must not be covered by the mount.
+def check_mountpoint(path: str, sources: Collection[str], *, stale: str = "refuse", nonempty: bool = False) -> str:
+    """The absolute path to mount at. *sources* are files that must not be covered by the mount; *nonempty*: what is in the
+    directory may be. *stale* says what to do with a dead vmcorefs mount of this user: "refuse", "accept" (for now) or "clear".
 
     Raises MountpointError with what to do.
     """
@@ -20,28 +29,67 @@ def check_mountpoint(path: str, sources: list[str]) -> str:
     if not path:
         raise MountpointError("the mount point is empty; give a directory")
     where = absolute(path)
-    entry = find_mount(where)
-    if entry is not None and entry.type.startswith("fuse"):
-        command = "vmcorefs umount" if entry.type == TYPE else "umount"
-        code = answers(where, _ANSWER_TIMEOUT)
-        if code in (errno.ENOTCONN, errno.ECONNABORTED):
-            raise MountpointError(f"{name}: a dead mount of {printable(entry.source)} is there, its daemon is gone; "
-                                  f"clear it with: {command} {name}")
-        state = "that does not answer" if code is None else "already"
-        raise MountpointError(f"{name}: {printable(entry.source)} is mounted there {state}; unmount it first: {command} {name}")
+    while (entry := find_mount(where)) is not None and entry.type.startswith("fuse"):
+        _check_stale(entry, name, replaced=stale != "refuse")
+        if stale != "clear":
+            return where
+        _clear(entry, name)
     try:
         content = os.listdir(where)
     except FileNotFoundError:
         raise MountpointError(f"{name}: the mount point does not exist; create it: mkdir -p {name}") from None
     except NotADirectoryError:
-        raise MountpointError(f"{name}: the mount point is not a directory; give an empty directory") from None
+        raise MountpointError(f"{name}: the mount point is not a directory; give an empty directory{_swapped(name, sources)}") from None
     except OSError as error:
         raise MountpointError(f"{name}: the mount point cannot be used: {system_reason(error)}") from error
     for source in sources:
-        if os.path.realpath(source).startswith(where.rstrip("/") + "/"):
+        if _contains(where, source):
             raise MountpointError(f"{name}: the mount point contains {printable(source)}, which the mount would cover; "
                                   "choose another directory")
-    if content:
+    if content and not nonempty:
         raise MountpointError(f"{name}: the mount point is not empty ({printable(min(content))} is in it); "
-                              "choose an empty directory")
+                              "choose an empty directory, or cover what is there with -o nonempty")
     return where
+
+
+def _check_stale(entry: MountEntry, name: str, *, replaced: bool) -> None:
+    """Returns if the mount *entry* may be cleared away. Raises MountpointError otherwise: a living one is never touched."""
+    command = "vmcorefs umount" if entry.type == TYPE else "umount"
+    source = printable(entry.source)
+    code = answers(entry.mountpoint, _ANSWER_TIMEOUT)
+    if code not in _DEAD:
+        state = "that does not answer" if code is None else "already"
+        raise MountpointError(f"{name}: {source} is mounted there {state}; unmount it first: {command} {name}")
+    if not replaced or entry.type != TYPE:
+        advice = f" with: {command} {name}" + (", or mount with --replace-stale" if entry.type == TYPE else "")
+        raise MountpointError(f"{name}: a dead mount of {source} is there, its daemon is gone; clear it{advice}")
+    if entry.owner != os.geteuid():
+        raise MountpointError(f"{name}: a dead mount of {source} is there, which user id {entry.owner} mounted; --replace-stale "
+                              f"clears only one's own; its owner or root may clear it with: {command} {name}")
+
+
+def _clear(entry: MountEntry, name: str) -> None:
+    source = printable(entry.source)
+    words = detach(entry, lazy=True)
+    if words is not None:
+        raise MountpointError(f"{name}: the dead mount of {source} cannot be cleared: {words}")
+    remove_stale_record(entry.device, entry.mountpoint)
+    log.warning("%s: a dead mount of %s was there and has been cleared", name, source)
+
+
+def _swapped(name: str, sources: Collection[str]) -> str:
+    """A hint, where what should be the image is a directory, too."""
+    source = next(iter(sources), "")
+    return f" (image and mount point swapped? vmcorefs mount {name} {printable(source)})" if os.path.isdir(source) else ""
+
+
+def _contains(where: str, source: str) -> bool:
+    """Whether *source* is in the directory *where*, by whatever name (a bind mount shows the same directory elsewhere)."""
+    target = os.stat(where)
+    folder = os.path.dirname(os.path.realpath(source))
+    while True:
+        with suppress(OSError):
+            if os.path.samestat(os.stat(folder), target):
+                return True
+        if folder == (folder := os.path.dirname(folder)):
+            return False

@@ -8,7 +8,8 @@ import os
 import re
 import select
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -27,6 +28,7 @@ class MountEntry(NamedTuple):
     type: str
     source: str
     owner: int = -1  # user_id of a FUSE mount
+    id: int = -1
 
 
 class Holder(NamedTuple):
@@ -53,7 +55,7 @@ def parse_mountinfo(data: bytes) -> list[MountEntry]:
         dash = fields.index(b"-", 6)
         owner = _USER_ID.search(fields[-1])
         entries.append(MountEntry(fields[2].decode(), _unescape(fields[4]), fields[dash + 1].decode(),
-                                  _unescape(fields[dash + 2]), int(owner[1]) if owner else -1))
+                                  _unescape(fields[dash + 2]), int(owner[1]) if owner else -1, int(fields[0])))
     return entries
 
 
@@ -63,9 +65,9 @@ def list_mounts() -> list[MountEntry]:
         return parse_mountinfo(file.read())
 
 
-def find_mount(mountpoint: str) -> MountEntry | None:
-    """The topmost mount at exactly this absolute path."""
-    found = [entry for entry in list_mounts() if entry.mountpoint == mountpoint]
+def find_mount(mountpoint: str, mount_id: int | None = None) -> MountEntry | None:
+    """The topmost mount at exactly this absolute path, or the one with the id *mount_id* there."""
+    found = [entry for entry in list_mounts() if entry.mountpoint == mountpoint and mount_id in (None, entry.id)]
     return found[-1] if found else None
 
 
@@ -84,6 +86,18 @@ def answers(path: str, timeout: float) -> int | None:
     statvfs always asks the daemon; a stat is answered from the kernel's cache, on a dead mount too. Asked in a child process,
     since it cannot be interrupted on a hung mount; without our standard descriptors, whose readers would wait for it.
     """
+    return answers_of([path], timeout)[path]
+
+
+def answers_of(paths: Iterable[str], timeout: float) -> dict[str, int | None]:
+    """:func:`answers` of several paths, which are all asked at the same time."""
+    asked = {path: _ask(path) for path in paths}
+    end = time.monotonic() + timeout
+    return {path: _answer(pid, read_end, max(0.0, end - time.monotonic())) for path, (pid, read_end) in asked.items()}
+
+
+def _ask(path: str) -> tuple[int, int]:
+    """(pid, pipe) of a child process that asks for *path*."""
     read_end, write_end = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -98,6 +112,10 @@ def answers(path: str, timeout: float) -> int | None:
         os.write(write_end, bytes([min(code, 255)]))
         os._exit(0)
     os.close(write_end)
+    return pid, read_end
+
+
+def _answer(pid: int, read_end: int, timeout: float) -> int | None:
     try:
         ready, _, _ = select.select([read_end], [], [], timeout)
         if not ready:
@@ -115,8 +133,19 @@ def holders(mountpoint: str) -> list[Holder]:
 
     Found by the links in /proc alone (psutil's open_files would stat them and hang on a stopped mount).
     """
-    found = [pid for pid in _pids() if any(_is_in(path, mountpoint) for path in _paths_of(pid))]
-    return [Holder(pid, process_name(pid)) for pid in found]
+    return holders_of([mountpoint])[mountpoint]
+
+
+def holders_of(mountpoints: Collection[str]) -> dict[str, list[Holder]]:
+    """:func:`holders` of several mounts in one pass over /proc."""
+    found: dict[str, list[Holder]] = {mountpoint: [] for mountpoint in mountpoints}
+    for pid in _pids():
+        held = {mountpoint for path in _paths_of(pid) for mountpoint in mountpoints if _is_in(path, mountpoint)}
+        if held:
+            holder = Holder(pid, process_name(pid))
+            for mountpoint in held:
+                found[mountpoint].append(holder)
+    return found
 
 
 def process_name(pid: int) -> str:

@@ -8,6 +8,7 @@ import os
 import time
 
 from vmcorefs.errors import OldmemReadError
+from vmcorefs.fs.counters import Counters
 from vmcorefs.fs.tree import BLOCK_SIZE, Tree
 
 log = logging.getLogger("vmcorefs.fs")
@@ -18,18 +19,22 @@ _LOG_INTERVAL = 1.0
 class Operations:
     """What the callbacks of every binding call. Paths are as the kernel gives them ("/vmcore"); errors are negative errno.
 
-    A handle is the index of a file. Thread safe.
+    A handle is the index of a file. *used*: when somebody last wanted something (time.monotonic()), statfs not counted: df
+    asks every mount.
     """
 
     def __init__(self, tree: Tree, *, direct_io: bool):
         self.tree = tree
         self.direct_io = direct_io
+        self.counters = Counters()
+        self.used = time.monotonic()
         self._paths = [*tree.files, *tree.late]
         self._logged = 0.0
         self._suppressed = 0
 
     def attributes(self, path: str) -> dict[str, int] | None:
         """Stat by path; None: there is no such file."""
+        self.used = time.monotonic()
         try:
             return self.tree.attributes(path.removeprefix("/"))
         except KeyError:
@@ -41,10 +46,12 @@ class Operations:
 
     def names(self, path: str = "/") -> list[str]:
         """A folder, with . and .."""
+        self.used = time.monotonic()
         return [".", "..", *self.tree.names(path.strip("/"))]
 
     def open(self, path: str, flags: int) -> int:
         """The handle, or -errno. Anything but reading is EROFS (the mount is read only; crash tries O_RDWR first)."""
+        self.used = time.monotonic()
         name = path.removeprefix("/")
         try:
             self.tree.file(name)
@@ -60,6 +67,12 @@ class Operations:
         A page cache request (*short_allowed* false) is full or EIO: the kernel would take a short reply for the end of the
         file and cut its size (fs/fuse/file.c: fuse_short_read). A direct read gives the good bytes before the first bad one.
         """
+        self.used = time.monotonic()
+        count = self._read(handle, view, offset, short_allowed=short_allowed)
+        self.counters.add(count)
+        return count
+
+    def _read(self, handle: int, view: memoryview, offset: int, *, short_allowed: bool) -> int:
         try:
             return self.tree.file(self._paths[handle]).preadinto(view, offset, short_allowed)
         except OldmemReadError as error:

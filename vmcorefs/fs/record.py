@@ -1,6 +1,7 @@
-"""Record: what a mount's daemon writes down about itself, so that umount can wait for its end and info can read it.
+"""Record: what a mount's daemon writes down about itself, so that umount can wait for its end, and info and list can read it.
 
-A file of mode 0600, /run/vmcorefs/MAJOR:MINOR.json for root, else in XDG_RUNTIME_DIR or below the temporary directory.
+A file of mode 0600, /run/vmcorefs/MAJOR:MINOR.json for root, else in XDG_RUNTIME_DIR or below the temporary directory. Beside
+it, with the same mode, the counters: MAJOR:MINOR.counters.
 """
 
 from __future__ import annotations
@@ -11,19 +12,31 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
+
+from vmcorefs.fs.counters import Counters, Counts, read_counts
+from vmcorefs.fs.mounts import MountEntry
 
 
 @dataclass(frozen=True)
 class Record:
-    """*started* is the daemon's start time in clock ticks since boot: with the pid it names one process for good."""
+    """*started* is the daemon's start time in clock ticks since boot: with the pid it names one process for good. *served*: what
+    it said about what it serves, for list; *since*: unix time.
+    """
 
     pid: int
     started: int
     mountpoint: str
     device: str
     capture: dict[str, Any]
+    served: dict[str, Any] = field(default_factory=dict)
+    since: float = 0.0
+
+    @property
+    def alive(self) -> bool:
+        """Whether the daemon that wrote it still lives."""
+        return start_time(self.pid) == self.started
 
 
 def start_time(pid: int) -> int | None:
@@ -55,62 +68,114 @@ def _directories() -> Iterator[str]:
                     yield os.path.join(tempfile.gettempdir(), name)
 
 
-def write_record(record: Record) -> str | None:
-    """Write it; the path, or None where it cannot be written (umount then does not wait, nothing else is lost)."""
+def _make_directory() -> str:
+    """The directory for our own records, which nobody else may look into. Raises OSError."""
     directory = _own_directory()
+    os.makedirs(directory, mode=0o700, exist_ok=True)
+    status = os.lstat(directory)
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
+        raise NotADirectoryError(directory)
+    return directory
+
+
+def _create(path: str) -> int:
+    """A new file in the place of whatever was there. Raises OSError."""
+    with suppress(FileNotFoundError):
+        os.unlink(path)
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+
+def write_record(record: Record, counters: Counters | None = None) -> str | None:
+    """Write it, and keep *counters* beside it; the path, or None where it cannot be written (umount then does not wait, list
+    has no figures, nothing else is lost).
+    """
     try:
-        os.makedirs(directory, mode=0o700, exist_ok=True)
-        status = os.lstat(directory)
-        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
-            return None
-        path = os.path.join(directory, f"{record.device}.json")
-        with suppress(FileNotFoundError):
-            os.unlink(path)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        path = os.path.join(_make_directory(), f"{record.device}.json")
+        if counters is not None:
+            descriptor = _create(_counters_path(path))
+            try:
+                counters.keep_in(descriptor)
+            finally:
+                os.close(descriptor)
+        with os.fdopen(_create(path), "w", encoding="utf-8") as file:
             json.dump(asdict(record), file)
         return path
-    except OSError:
+    except (OSError, ValueError):
         return None
+
+
+def _counters_path(path: str) -> str:
+    return path.removesuffix(".json") + ".counters"
 
 
 def remove_record(path: str | None) -> None:
     """Remove a daemon's own record."""
     if path is not None:
-        with suppress(OSError):
-            os.unlink(path)
+        for name in (path, _counters_path(path)):
+            with suppress(OSError):
+                os.unlink(name)
 
 
 def remove_stale_record(device: str, mountpoint: str) -> None:
     """Remove what a killed daemon left behind about a mount that is gone now."""
     path = os.path.join(_own_directory(), f"{device}.json")
-    with suppress(OSError, ValueError, TypeError, KeyError), open(path, encoding="utf-8") as file:
-        record = json.load(file)
-        if record["mountpoint"] == mountpoint and start_time(record["pid"]) != record["started"]:
-            os.unlink(path)
+    record = _read(path, os.geteuid())
+    if record is not None and record.mountpoint == mountpoint and not record.alive:
+        remove_record(path)
 
 
-def find_record(device: str, mountpoint: str, owner: int | None = None) -> Record | None:
+def find_record(device: str, mountpoint: str, owner: int | None = None, *, dead: bool = False) -> Record | None:
     """The record of the mount at *mountpoint*; None if there is none that belongs to a living daemon of this mount.
 
-    It counts only as a regular file of *owner*, who mounted (default: this user): root looks in places where anybody may
-    write, a FIFO or a record of somebody else's mount among them.
+    *dead*: one of a daemon that was killed is wanted, too. It counts only as a regular file of *owner*, who mounted (default:
+    this user): root looks in places where anybody may write, a FIFO or a record of somebody else's mount among them.
     """
     owner = os.geteuid() if owner is None else owner
     for directory in _directories():
-        path = os.path.join(directory, f"{device}.json")
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-        except OSError:
-            continue
-        with os.fdopen(descriptor, encoding="utf-8") as file:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode) or status.st_uid != owner:
-                continue
-            try:
-                record = Record(**json.load(file))
-            except (ValueError, TypeError, OSError):
-                continue
-        if record.mountpoint == mountpoint and start_time(record.pid) == record.started:
+        record = _read(os.path.join(directory, f"{device}.json"), owner)
+        if record is not None and record.mountpoint == mountpoint and (dead or record.alive):
             return record
     return None
+
+
+def find_counts(entry: MountEntry) -> Counts | None:
+    """What the daemon of a mount has counted; None where that cannot be known."""
+    for directory in _directories():
+        descriptor = _open(os.path.join(directory, f"{entry.device}.counters"), entry.owner)
+        if descriptor is not None:
+            try:
+                return read_counts(descriptor)
+            except OSError:
+                continue
+            finally:
+                os.close(descriptor)
+    return None
+
+
+def _open(path: str, owner: int) -> int | None:
+    """A descriptor of a regular file of *owner*, else None. Never waits, whatever somebody has put there."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
+    status = os.fstat(descriptor)
+    if stat.S_ISREG(status.st_mode) and status.st_uid == owner:
+        return descriptor
+    os.close(descriptor)
+    return None
+
+
+def _read(path: str, owner: int) -> Record | None:
+    descriptor = _open(path, owner)
+    if descriptor is None:
+        return None
+    try:
+        with os.fdopen(descriptor, encoding="utf-8") as file:
+            content = json.load(file)
+        known = {row.name for row in fields(Record)}  # a daemon of another version may have written more
+        record = Record(**{name: value for name, value in content.items() if name in known})
+    except (ValueError, TypeError, AttributeError, OSError, RecursionError):
+        return None
+    well_formed = (type(record.pid), type(record.mountpoint)) == (int, str) and all(
+        isinstance(value, dict) for value in (record.capture, record.served))
+    return record if well_formed else None

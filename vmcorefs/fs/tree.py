@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from vmcorefs.fs.access import Access
 from vmcorefs.fs.late import Late
 
 PreadInto = Callable[[memoryview, int, bool], int]
@@ -15,7 +15,6 @@ PreadInto = Callable[[memoryview, int, bool], int]
 
 # coreutils sizes its buffers by st_blksize: 1 MiB makes one request of what would be eight
 BLOCK_SIZE = 1 << 20
-_FILE_MODE = stat.S_IFREG | 0o400
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,6 @@ class File:
 
     size: int
     preadinto: PreadInto
-    mode: int = _FILE_MODE
 
 
 def bytes_file(data: bytes) -> File:
@@ -48,13 +46,12 @@ def late_file(late: Late) -> File:
 class Tree:
     """A read-only tree: files by path ("vmcore", "cpus/1/lowcore.bin"); folders follow from the paths.
 
-    *late*: files that appear when they are ready. mtime_ns is the image's; the owner is whoever mounted.
+    *late*: files that appear when they are ready. mtime_ns is the image's; the owner is whoever mounted, if *access* names none.
     """
 
     files: Mapping[str, File]
     mtime_ns: int = 0
-    uid: int = field(default_factory=os.geteuid)
-    gid: int = field(default_factory=os.getegid)
+    access: Access = field(default_factory=Access)
     late: Mapping[str, Late] = field(default_factory=dict)
 
     @cached_property
@@ -87,9 +84,11 @@ class Tree:
 
         st_blocks is ceil(size / 512): with fewer, cp and tar would take the file for sparse and scan it.
         """
-        common = {"st_uid": self.uid, "st_gid": self.gid, "st_mtime_ns": self.mtime_ns, "st_blksize": BLOCK_SIZE}
+        uid, gid = self.access.uid, self.access.gid
+        common = {"st_uid": os.geteuid() if uid is None else uid, "st_gid": os.getegid() if gid is None else gid,
+                  "st_mtime_ns": self.mtime_ns, "st_blksize": BLOCK_SIZE}
         if path in self.folders:
             below = sum(1 for folder in self.folders if folder and folder.rpartition("/")[0] == path)
-            return common | {"st_mode": stat.S_IFDIR | 0o555, "st_nlink": 2 + below, "st_size": 0, "st_blocks": 0}
+            return common | {"st_mode": self.access.folder_mode, "st_nlink": 2 + below, "st_size": 0, "st_blocks": 0}
         file = self.file(path)
-        return common | {"st_mode": file.mode, "st_nlink": 1, "st_size": file.size, "st_blocks": -(-file.size // 512)}
+        return common | {"st_mode": self.access.file_mode, "st_nlink": 1, "st_size": file.size, "st_blocks": -(-file.size // 512)}

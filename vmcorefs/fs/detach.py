@@ -1,0 +1,58 @@
+"""Taking a mount away: by the programs that exist for that, which is what a user other than root has."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+
+from vmcorefs.fs.mounts import MountEntry, find_mount
+
+_SYSTEM_PATH = ":/usr/bin:/bin:/usr/sbin:/sbin"
+
+
+def detach(entry: MountEntry, *, lazy: bool, timeout: float = 30.0) -> str | None:
+    """Unmount *entry*, which is the topmost mount at its place; *lazy*: even if it is in use. None when it is gone, else words.
+
+    Nothing is touched if by now another mount is on top.
+    """
+    words = "no program to unmount with is installed (fusermount3, fusermount or umount)"
+    for command in _commands(entry.mountpoint, lazy=lazy):
+        found = shutil.which(command[0], path=os.environ.get("PATH", "") + _SYSTEM_PATH)
+        if found is None:
+            continue
+        now = find_mount(entry.mountpoint)
+        if now is None or now.id != entry.id:
+            return None if not is_mounted(entry) else "another mount is on top of it"
+        try:
+            done = subprocess.run([found, *command[1:]], stdin=subprocess.DEVNULL, capture_output=True, check=False,
+                                  timeout=timeout, env={**os.environ, "LC_ALL": "C"})
+        except subprocess.TimeoutExpired:
+            words = f"{command[0]} did not return within {timeout:.0f} s"
+            continue
+        if done.returncode == 0 or not is_mounted(entry):
+            _settle(entry)
+            return None
+        words = " ".join(done.stderr.decode("utf-8", "replace").split()) or f"{command[0]} ended with {done.returncode}"
+        if "busy" in words:
+            break
+    return words
+
+
+def _commands(where: str, *, lazy: bool) -> list[list[str]]:
+    commands = [[program, "-u", *(["-z"] if lazy else []), "--", where] for program in ("fusermount3", "fusermount")]
+    return [*commands, ["umount", *(["-l"] if lazy else []), "--", where]]
+
+
+def is_mounted(entry: MountEntry) -> bool:
+    """Whether it still is, on top or not."""
+    return find_mount(entry.mountpoint, entry.id) is not None
+
+
+def _settle(entry: MountEntry) -> None:
+    """Mountinfo may lag behind the program's return for a moment."""
+    for _ in range(50):
+        if not is_mounted(entry):
+            return
+        time.sleep(0.02)

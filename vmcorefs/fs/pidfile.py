@@ -1,0 +1,57 @@
+"""The file that --pidfile names: the daemon's pid, there exactly as long as the mount answers."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+
+from vmcorefs.errors import UsageError, printable, system_reason
+
+
+class PidFile:
+    """Made in two steps: a place that cannot be written to is found out before anything is mounted."""
+
+    def __init__(self, path: str):
+        """Check that *path* can be made. Raises UsageError."""
+        self._path = os.path.abspath(path)
+        self._part = f"{self._path}.{os.getpid()}.part"
+        self._pid = 0
+        self._fd = -1
+        if os.path.isdir(self._path):
+            raise UsageError(f"--pidfile {printable(path)}: is a directory; give a file")
+        try:
+            self._fd = os.open(self._part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+            os.write(self._fd, b"0" * 20)  # a full disk shows here
+        except OSError as error:
+            self.give_up()
+            raise UsageError(f"--pidfile {printable(path)}: cannot be written: {system_reason(error)}; "
+                             "give a file in a directory that this user may write to") from error
+
+    @property
+    def fd(self) -> int:
+        """The open file, to be kept through the fork."""
+        return self._fd
+
+    def write(self, pid: int) -> None:
+        """The mount answers: the file appears, whole. Raises OSError."""
+        os.pwrite(self._fd, f"{pid}\n".encode(), 0)
+        os.ftruncate(self._fd, len(f"{pid}\n"))
+        os.rename(self._part, self._path)
+        self._pid = pid
+
+    def give_up(self) -> None:
+        """Nothing was mounted."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+            with suppress(OSError):
+                os.unlink(self._part)
+
+    def remove(self) -> None:
+        """The mount ends. A file that somebody else has put there since stays."""
+        self.give_up()
+        with suppress(OSError, ValueError):
+            with open(self._path, "rb") as file:
+                ours = int(file.read(20)) == self._pid
+            if ours:
+                os.unlink(self._path)
