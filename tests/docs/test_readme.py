@@ -12,23 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.docs.console import check, markdown_blocks, pattern, steps
+
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def blocks() -> list[str]:
-    return re.findall(r"^```console\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
-
-
-def steps(block: str) -> Iterator[tuple[str, list[str]]]:
-    """(command, lines it must print)."""
-    for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
-        command, *lines = part.splitlines()
-        yield command, lines
-
-
-def pattern(lines: list[str]) -> str:
-    return "".join(r"(?:.*\n)*?" if line == "..." else ".*?".join(re.escape(piece) for piece in line.split("...")) + r"\n"
-                   for line in lines)
 
 
 @pytest.fixture
@@ -51,12 +37,12 @@ def test_walk_throughs(workplace: tuple[Path, dict[str, str]]) -> None:
     if not os.path.exists("/dev/fuse") and os.environ.get("CI") != "true":
         pytest.skip("no /dev/fuse")
     folder, environment = workplace
-    everything = [step for block in blocks() for step in steps(block)]
+    everything = [step for block in markdown_blocks(ROOT / "README.md") for step in steps(block)]
     assert len(everything) > 20
-    for command, lines in everything:
-        done = subprocess.run(["bash", "-c", command], check=False, text=True, errors="replace", stdout=subprocess.PIPE,
+    for step in everything:
+        done = subprocess.run(["bash", "-c", step.command], check=False, text=True, errors="replace", stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, cwd=folder, env=environment)
-        assert re.fullmatch(pattern(lines), done.stdout), f"$ {command}\n{done.stdout}"
+        check(step, done.stdout)
 
 
 def test_the_comparison_can_fail() -> None:
