@@ -6,9 +6,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 DEMO_PACKAGES := fuse3
-TEST_PACKAGES := fuse3 libfuse2 binutils gcc libc6-dev gdb-multiarch gddrescue zstd python3-libkdumpfile librsvg2-bin $(if $(VMCOREFS_S390X_ROOT),qemu-user-static)
+TEST_PACKAGES := fuse3 libfuse2 binutils gcc libc6-dev gdb-multiarch gddrescue zstd python3-libkdumpfile librsvg2-bin mandoc zsh fish debhelper rpm mmdebstrap systemd $(if $(VMCOREFS_S390X_ROOT),qemu-user-static)
+SYSTEMD_VM_PACKAGES := qemu-system-x86 qemu-utils mmdebstrap e2fsprogs
 
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint bench systemd-vm completions man-html clean
 
 help:
 	@echo "make demo   set up, mount a small real capture, copy its vmcore, compare it with the kernel's own bytes"
@@ -16,6 +17,10 @@ help:
 	@echo "            (VMCOREFS_S390X_ROOT=DIR: with the s390x programs crash, makedumpfile and zgetdump under qemu-user, put in DIR)"
 	@echo "make lint   ruff and mypy --strict"
 	@echo "make bench  speed, as ratios to a raw read in the same run"
+	@echo "make systemd-vm  Debian 12 in a virtual machine: the systemd units and the automount, with a real systemd (docs/systemd.md)"
+	@echo "make completions  write completions/ anew from the option table; make man-html: the man pages for a browser, in build/man"
+	@echo "make install, uninstall  DESTDIR=, prefix= (/usr/local), ...; see docs/install.md"
+	@echo "make deb, rpm, pyz  packages for Debian and for RHEL, SLES and Fedora; one file that runs anywhere; in dist/"
 	@echo "make clean  remove what was set up"
 
 $(VENV)/.runtime: pyproject.toml
@@ -47,6 +52,22 @@ bench: $(VENV)/.runtime
 	@scripts/system-packages $(DEMO_PACKAGES)
 	@$(BIN)/python -m bench.bench
 
+systemd-vm: $(VENV)/.runtime
+	@scripts/system-packages $(SYSTEMD_VM_PACKAGES)
+	@scripts/systemd-vm-image .systemd-vm
+	@$(BIN)/python -m tests.systemd.vm .systemd-vm
+
+completions: $(VENV)/.test
+	$(BIN)/python scripts/make-completions completions
+
+man-html:
+	@scripts/system-packages mandoc
+	@mkdir -p build/man
+	@for page in man/*.[158]; do mandoc -T html -O toc,man=%N.%S.html "$$page" >"build/man/$${page##*/}.html" || exit; done
+	@echo "build/man: $$(ls build/man | tr '\n' ' ')"
+
+include packaging/install.mk
+
 clean:
-	rm -rf .s390x-root .s390x-root.part $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .s390x-root .s390x-root.part .systemd-vm $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

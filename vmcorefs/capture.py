@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from vmcorefs.errors import ImageError, UsageError, printable, shown
 from vmcorefs.image.file import read_small_file
-from vmcorefs.oldmem.mode import MODES
+from vmcorefs.oldmem.mode import MODES, SELECTS
 from vmcorefs.quantities import parse_base_size, parse_range, parse_size
 from vmcorefs.vmcore.layouts import parse_layout
+
+MISSING = ("eio", "zeros")
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,10 @@ class Capture:
     vmcoreinfo: str | None = None
     cpu_state: tuple[str, ...] = ()
     layout: str = "auto"
+    select: str = "prod"
+    part: tuple[str, ...] = ()
+    bad_map: str | None = None
+    missing: str = "eio"
     origins: Mapping[str, str] = field(default_factory=dict)
 
     def origin(self, name: str) -> str:
@@ -40,7 +46,7 @@ class Capture:
         options: dict[str, Any] = {"image": os.path.abspath(self.image)}
         for row in FIELDS:
             value = getattr(self, row.name)
-            if value in (None, (), "auto"):
+            if value in (None, (), "auto") or value == row.default:
                 continue
             if row.path:
                 value = [os.path.abspath(p) for p in value] if row.repeatable else os.path.abspath(value)
@@ -60,6 +66,8 @@ class Field:
     convert: Callable[[Any], Any]
     repeatable: bool = False
     path: bool = False
+    default: Any = None
+    choices: tuple[str, ...] = ()
 
     @property
     def option(self) -> str:
@@ -67,10 +75,12 @@ class Field:
         return "--" + self.name.replace("_", "-")
 
 
-def _mode(value: Any) -> str:
-    if value not in MODES:
-        raise UsageError(f"unknown mode {shown(value)}; one of {', '.join(MODES)}")
-    return str(value)
+def _one_of(what: str, names: tuple[str, ...]) -> Callable[[Any], str]:
+    def convert(value: Any) -> str:
+        if value not in names:
+            raise UsageError(f"unknown {what} {shown(value)}; one of {', '.join(names)}")
+        return str(value)
+    return convert
 
 
 def _pair(parse: Callable[[str], tuple[int, int]]) -> Callable[[Any], tuple[int, int]]:
@@ -102,7 +112,7 @@ def _path(value: Any) -> str:
 
 FIELDS: tuple[Field, ...] = (
     Field("mode", "|".join(MODES), "what overwrote the memory before the image was taken; auto: zfcpdump with --hsa, "
-          "kdump where the image shows the swap, else plain", _mode),
+          "kdump where the image shows the swap, else plain", _one_of("mode", MODES)),
     Field("oldmem", "B:S", "base and size of the crashkernel area (kdump), when the image does not say; "
           "sizes and addresses take 0x, K, M, G, T; BASE+SIZE is the same", _pair(parse_base_size)),
     Field("hsa", "FILE", "HSA image (zfcpdump): the first bytes of the crashed system's memory", _path, path=True),
@@ -117,6 +127,13 @@ FIELDS: tuple[Field, ...] = (
           _path, repeatable=True, path=True),
     Field("layout", "auto|5.8|6.1|6.10|RELEASE", "which kernel's bytes are produced; auto: the dump kernel's, from the image",
           parse_layout),
+    Field("select", "|".join(SELECTS), "which system, where a dump kernel ran in the image: the crashed (production) system, the "
+          "dump kernel's own memory, or everything as it lies", _one_of("selection", SELECTS), default="prod"),
+    Field("part", "FILE", "a further part of an image that is split over files, or of a dump (repeatable, in order); "
+          "image.000 image.001 ... are found without it", _path, repeatable=True, path=True),
+    Field("bad_map", "FILE", "ddrescue's map of the image file: what could not be read when it was taken is not served", _path, path=True),
+    Field("missing", "|".join(MISSING), "what memory gives that was never saved, or is cut off: an error (eio), or zeros, for tools "
+          "that give up on errors", _one_of("word", MISSING), default="eio"),
 )
 
 
@@ -128,17 +145,27 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f" (did you mean {close[0]}?)" if close else ""
 
 
-def make_capture(image: str | os.PathLike[str] | None = None, *, capture: str | os.PathLike[str] | None = None,
+StrPath = str | os.PathLike[str]
+
+
+def make_capture(image: StrPath | Sequence[StrPath] | None = None, *, capture: str | os.PathLike[str] | None = None,
                  **values: Any) -> Capture:
     """A Capture from values as people or programs give them: text as on the command line, or numbers and pairs.
 
-    *image* may be a directory that holds a capture, or a capture file (.toml); *capture* is such a file, whose values count
-    where *values* say nothing. Raises UsageError for an unknown name (with the nearest known one) and for values that cannot be
-    meant, ImageError for a file or directory that is no capture.
+    *image* may be a directory that holds a capture, a capture file (.toml), or a list of the parts of an image; *capture* is a
+    capture file, whose values count where *values* say nothing. Raises UsageError for an unknown name (with the nearest known
+    one) and for values that cannot be meant, ImageError for a file or directory that is no capture.
     """
     origins: dict[str, str] = dict(values.pop("origins", {}))
+    first: StrPath | None
+    if image is None or isinstance(image, (str, bytes, os.PathLike)):
+        first = image
+    else:
+        several = list(image)
+        first = several[0] if several else None
+        values["part"] = [*several[1:], *(values.get("part") or [])]
     converted = _convert({name: value for name, value in values.items() if value is not None}, "")
-    path = None if image is None else os.fsdecode(image)
+    path = None if first is None else os.fsdecode(first)
     if path == "":
         raise UsageError("the image's name is empty; give the image")
     directory: dict[str, Any] = {}
@@ -245,19 +272,23 @@ def read_capture_file(path: str) -> dict[str, Any]:
     folder = os.path.dirname(os.path.abspath(path))
     values: dict[str, Any] = {}
     image: str | None = None
+    parts: list[str] = []
     for key, value in table.items():
         if key == MOUNT_TABLE and isinstance(value, dict):
             continue  # how and where to mount it: read_mount_table
         if key == "image":
-            if not isinstance(value, str) or not value or "\0" in value:
+            names = value if isinstance(value, list) else [value]
+            if not names or not all(isinstance(one, str) and one and "\0" not in one for one in names):
                 raise UsageError(f'{name}: image: {shown(value)} is no file name; write image = "oldmem.img"')
-            image = os.path.join(folder, value)
+            image, parts = os.path.join(folder, names[0]), names[1:]
         elif key not in keys:
             raise UsageError(f"{name}: unknown key {shown(key)}{nearest(key, ['image', *keys])}")
         elif keys[key].name in values:
             raise UsageError(f"{name}: {key} is there twice")
         else:
             values[keys[key].name] = value
+    if parts:
+        values["part"] = [*parts, *values.get("part", [])]
     converted = _convert(values, f"{name}: ")
     for row in FIELDS:
         if row.path and row.name in converted:

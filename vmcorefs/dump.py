@@ -15,15 +15,18 @@ from vmcorefs.errors import ImageError, UsageError, printable
 from vmcorefs.facts import Fact, Problem
 from vmcorefs.image import open_image
 from vmcorefs.image.file import ImageFile, read_small_file
+from vmcorefs.image.missing import ZerosForMissing
+from vmcorefs.image.source import Source
 from vmcorefs.oldmem.mapping import ADDRESS_END, OldMemory
 from vmcorefs.oldmem.memory_map import given_ranges, parse_memory_map, without_crashkernel
 from vmcorefs.oldmem.mode import Mode, choose_mode, linux_evidence, not_linux, raw_reader, raw_scan, refuse_contradictions
 from vmcorefs.quantities import PAGE_SIZE, round_up
 from vmcorefs.ranges import Range, contains, subtract
 from vmcorefs.s390 import Absent
+from vmcorefs.s390.container_notes import ContainerCpus, from_notes, from_prefixes
 from vmcorefs.s390.cpu_state import parse_cpu_state
 from vmcorefs.s390.cpus import Cpu, Cpus, boot_only, contradictions, from_list, from_lowcores, with_given
-from vmcorefs.s390.elfcorebuf import FinishedHeader, find_finished_headers
+from vmcorefs.s390.elfcorebuf import FinishedHeader, find_finished_headers, read_finished_header
 from vmcorefs.s390.high_memory import read_high_memory
 from vmcorefs.s390.lowcore import PREFIXREG, STATUS, AbsoluteLowcore, is_prefix, read_absolute_lowcore
 from vmcorefs.s390.os_info import (
@@ -55,6 +58,8 @@ from vmcorefs.vmcore.merge import Merged, merge
 from vmcorefs.vmcore.notes import notes, notes_size_without_cpus
 
 _TEXT_LIMIT = 16 << 20  # of a memory map or CPU state
+# Containers that say of themselves that their memory is that of an s390x machine
+_OF_S390X = frozenset({"elf", "s390", "s390_ext", "kdump-compressed"})
 
 
 class Dump:
@@ -68,9 +73,9 @@ class Dump:
         self.capture = capture
         self._problems: list[Problem] = []
         refuse_contradictions(capture.mode, oldmem=capture.oldmem is not None, hsa=capture.hsa is not None,
-                              hsa_size=capture.hsa_size is not None)
+                              hsa_size=capture.hsa_size is not None, select=capture.select)
         with ExitStack() as stack:
-            self.image = stack.enter_context(open_image(capture.image))
+            self.image: Source = stack.enter_context(_open_source(capture))
             self._raw = raw_reader(self.image)
             self.hsa = stack.enter_context(ImageFile(capture.hsa, what="HSA image")) if capture.hsa is not None else None
             self._open()
@@ -78,14 +83,17 @@ class Dump:
 
     def _open(self) -> None:
         capture, image = self.capture, self.image
-        self.mode: Mode = choose_mode(image, capture.mode, capture.oldmem, self.hsa, capture.hsa_size)
+        self.mode: Mode = choose_mode(image, capture.mode, capture.oldmem, self.hsa, capture.hsa_size, capture.select)
         self.oldmem: OldMemory = self.mode.memory
+        self._check_container()
         if self.mode.warning:
             self._problem("mode", self.mode.warning)
         given_vmcoreinfo = _read_vmcoreinfo_option(capture.vmcoreinfo) if capture.vmcoreinfo is not None else None
         evidence = linux_evidence(image, self.mode)
         if evidence is None and given_vmcoreinfo is None:
-            raise not_linux(image, self.mode)
+            if image.container.format not in _OF_S390X:
+                raise not_linux(image, self.mode)
+            self._problem("linux", "neither os_info, VMCOREINFO nor a lowcore of Linux is in this memory; it is served as it stands")
         if evidence != "crashed system" and self.hsa is not None:
             self._problem("hsa", f"the HSA image {self.hsa.name} holds neither os_info, VMCOREINFO nor a Linux lowcore; "
                           "check that it is the HSA image of this machine")
@@ -153,7 +161,9 @@ class Dump:
     def notice(self) -> str:
         """One line for people: which system is served, and why."""
         system = "the crashed (production) system" if self.mode.name != "plain" else "the system in this memory as it stands"
-        return f"{self.mode.name} mode: served is {system}; {self.mode.reason}"
+        container = self.image.container
+        what = f"{container.detail or container.format}; " if container.format != "raw" else ""
+        return f"{what}{self.mode.name} mode: served is {system}; {self.mode.reason}{self.mode.other}"
 
     def info(self) -> Any:
         """All facts with their origins, as dataclasses (vmcorefs.report.info.Info)."""
@@ -176,6 +186,14 @@ class Dump:
 
     def _problem(self, code: str, text: str) -> None:
         self._problems.append(Problem(code, text))
+
+    def _check_container(self) -> None:
+        """What is wrong with the container, and what is not in it."""
+        container = self.image.container
+        if container.incomplete:
+            self._problem("incomplete", f"the dump is incomplete: {container.incomplete}")
+        for text in container.problems:
+            self._problem("container", text)
 
     def _find_os_info(self) -> OsInfo | Absent:
         if isinstance(self.lowcore, Absent):
@@ -222,6 +240,9 @@ class Dump:
                 self._problem("vmcoreinfo", f"VMCOREINFO by {found.origin} ({len(found.desc)} bytes) is not what a kernel writes: "
                               + ("no line OSRELEASE=" if found.osrelease is None else f"more than {VMCOREINFO_BYTES} bytes"))
             return found
+        carried = self._container_vmcoreinfo()
+        if carried is not None:
+            return carried
         if given is not None:
             names = read_utsname(self.oldmem.read, given)
             if isinstance(names, Absent):
@@ -235,6 +256,13 @@ class Dump:
         if found.suspicious:
             self._problem("vmcoreinfo", f"{found.reason}; give its text with --vmcoreinfo FILE if you have it")
         return None
+
+    def _container_vmcoreinfo(self) -> Vmcoreinfo | None:
+        """The container's own, for memory without one. In kdump mode it is the dump kernel's."""
+        desc = self.image.container.vmcoreinfo
+        if desc is None or self.mode.name == "kdump" or b"OSRELEASE=" not in desc or len(desc) > DESC_LIMIT:
+            return None
+        return Vmcoreinfo(desc, "container")
 
     def _boot_status(self) -> bytes | None:
         """The boot CPU's architected save area at old 0x1200 (kdump: __do_machine_kdump, zfcpdump: firmware); None if nobody
@@ -267,9 +295,25 @@ class Dump:
             self._problem("cpu-order", found.order_assumed)
         return found
 
+    def _find_container_cpus(self) -> ContainerCpus | None:
+        """What the container says of the CPUs. In kdump mode its notes are the dump kernel's, not the crashed system's."""
+        container = self.image.container
+        if self.mode.name != "plain":
+            return None
+        if container.cpu_notes:
+            found = from_notes(container.cpu_notes, self.image.name, self.oldmem.read, self.vmcoreinfo,
+                               whole_todcmp=container.writer == "QEMU")
+            for text in found.incomplete:
+                self._problem("container-notes", text)
+            return found
+        return from_prefixes(container.prefixes, self.oldmem.read) if container.prefixes else None
+
     def _find_cpus_by_trust(self) -> Cpus:
         status = self._boot_status()
         vmcoreinfo = self.vmcoreinfo
+        self.container_cpus: ContainerCpus | None = self._find_container_cpus()
+        if self.container_cpus is not None and self.container_cpus.cpus.cpus:
+            return self.container_cpus.cpus
         if self.mode.dump_kernel_limit and status is not None:
             dump_vmcoreinfo = self.dump_vmcoreinfo if isinstance(self.dump_vmcoreinfo, Vmcoreinfo) else None
             areas = find_save_area_list(self._raw, raw_scan(self.image), min(self.mode.dump_kernel_limit, self.image.size),
@@ -298,6 +342,11 @@ class Dump:
         return self.oldmem.scan(start, min(end, round_up(self.image.size)), overlap)
 
     def _find_finished_headers(self) -> tuple[FinishedHeader, ...]:
+        """In the dump kernel's memory; where the image is a kernel's /proc/vmcore itself, the one it begins with."""
+        own = self.image.container.vmcore_header
+        if own is not None and self.mode.name == "plain":
+            header = read_finished_header(lambda offset, size: own[offset:offset + size].ljust(size, b"\0"), 0)
+            return (header,) if header is not None else ()
         limit = min(self.mode.dump_kernel_limit, self.image.size)
         area = self.mode.crashkernel
         return tuple(h for h in find_finished_headers(self._raw, raw_scan(self.image), limit)
@@ -389,6 +438,10 @@ class Dump:
             return Fact(given_ranges(ranges, self._extent(), self.image.name, f"{name}: "), f"{capture.origin('memory_map')} ({name})")
         if self.finished_header is not None:
             return Fact(self.finished_header.ranges, HEADER_ORIGIN)
+        if self.mode.selected_end is not None:
+            return Fact((Range(0, self.mode.selected_end),), f"S, the dump kernel's memory ({capture.origin('select')})")
+        if self.image.container.memory:
+            return Fact(self.image.container.memory, "container's memory ranges")
         return Fact((Range(0, self._extent()),), "extent of the image", assumed=True)
 
     def _extent(self) -> int:
@@ -450,6 +503,12 @@ class Dump:
         at = next(i for i, (a, b) in enumerate(zip(self.merged.header, header.data, strict=False)) if a != b)
         self._problem("dump-kernel-header", f"our program headers differ from the dump kernel's own at image offset {header.offset:#x}, "
                       f"first at byte {at:#x}; one of them is damaged, or CPUs or VMCOREINFO are not all found")
+
+
+def _open_source(capture: Capture) -> Source:
+    """The memory in the image, with what the options say about bytes that are not there."""
+    image = open_image([capture.image, *capture.part] if capture.part else capture.image, bad_map=capture.bad_map)
+    return ZerosForMissing(image) if capture.missing == "zeros" else image
 
 
 def _read_vmcoreinfo_option(path: str) -> Vmcoreinfo:

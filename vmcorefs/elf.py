@@ -19,6 +19,18 @@ PT_LOAD = 1
 PT_NOTE = 4
 PF_RWX = 7
 
+# note types
+NT_PRSTATUS = 1
+NT_PRFPREG = 2
+NT_PRPSINFO = 3
+NT_S390_TIMER = 0x301
+NT_S390_TODCMP = 0x302
+NT_S390_TODPREG = 0x303
+NT_S390_CTRS = 0x304
+NT_S390_PREFIX = 0x305
+NT_S390_VXRS_LOW = 0x309
+NT_S390_VXRS_HIGH = 0x30A
+
 # offset size  field
 #   0    16    e_ident      7f 'ELF' ELFCLASS64=2 ELFDATA2MSB=2 EV_CURRENT=1, nine zeros
 #  16     2    e_type       ET_CORE

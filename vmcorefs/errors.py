@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import errno as _errno
 import os
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 _SHOWN = 60
+ReadErrorKind = Literal["broken", "filtered", "missing"]
 
 
 class VmcorefsError(Exception):
@@ -53,36 +54,44 @@ class OldmemReadError(VmcorefsError, OSError):
     """Bytes of the crashed system that cannot be read. Also an OSError with errno EIO, so that errno travels.
 
     ``address`` is the absolute address of the first bad byte in the crashed system (None in a place that has none),
-    ``file`` and ``offset`` say which file was read where, ``cause`` says why in words, ``good`` is how many bytes of the
-    request before the first bad one are good (and stand in the caller's buffer already).
+    ``file`` and ``offset`` say which file was read where (where the file holds nothing to be read: the address in the memory
+    that it holds), ``cause`` says why in words, ``good`` is how many bytes of the request before the first bad one are good
+    (and stand in the caller's buffer already).
+
+    ``kind``: "broken" (I/O error, damaged data, a wrong size), "filtered" (never saved: who wrote the dump left it out on
+    purpose) or "missing" (the dump is cut off before it, or knows of no memory there).
     """
 
     exit_status = 1
 
-    def __init__(self, file: str | os.PathLike[str], offset: int, cause: str, *, address: int | None = None, good: int = 0):
+    def __init__(self, file: str | os.PathLike[str], offset: int, cause: str, *, address: int | None = None, good: int = 0,
+                 kind: ReadErrorKind = "broken"):
         self.file = os.fspath(file)
         self.offset = offset
         self.cause = cause
         self.address = address
         self.good = good
+        self.kind: ReadErrorKind = kind
         OSError.__init__(self, _errno.EIO, str(self))
 
     def __str__(self) -> str:
         where = "" if self.address is None else f"absolute address {self.address:#x}: "
-        return f"{printable(self.file)}: {where}cannot read at offset {self.offset:#x}: {self.cause}"
+        what = f"not saved, at {self.offset:#x}" if self.kind == "filtered" else f"cannot read at offset {self.offset:#x}"
+        return f"{printable(self.file)}: {where}{what}: {self.cause}"
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (_rebuild_oldmem_read_error, (self.file, self.offset, self.cause, self.address, self.good))
+        return (_rebuild_oldmem_read_error, (self.file, self.offset, self.cause, self.address, self.good, self.kind))
 
     def moved(self, *, good: int, address: int | None = None) -> OldmemReadError:
         """The same error as seen by a caller that had *good* good bytes, and knows the absolute *address*."""
         return OldmemReadError(
-            self.file, self.offset, self.cause, address=self.address if address is None else address, good=good
+            self.file, self.offset, self.cause, address=self.address if address is None else address, good=good, kind=self.kind
         )
 
 
-def _rebuild_oldmem_read_error(file: str, offset: int, cause: str, address: int | None, good: int) -> OldmemReadError:
-    return OldmemReadError(file, offset, cause, address=address, good=good)
+def _rebuild_oldmem_read_error(file: str, offset: int, cause: str, address: int | None, good: int,
+                               kind: ReadErrorKind) -> OldmemReadError:
+    return OldmemReadError(file, offset, cause, address=address, good=good, kind=kind)
 
 
 def printable(path: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> str:

@@ -51,6 +51,25 @@ def a_file(name: str, text: str) -> Callable[[Built, Path], None]:
     return write
 
 
+def split(built: Built, folder: Path) -> None:
+    """The image ends after its first part; the two others beside it."""
+    data = built.image.read_bytes()
+    built.image.write_bytes(data[:MIB])
+    (folder / "second").write_bytes(data[MIB:2 * MIB])
+    (folder / "third").write_bytes(data[2 * MIB:])
+
+
+def header_in_a_bad_area(built: Built, folder: Path) -> None:
+    """The dump kernel's finished header could not be read: it is in memory that is not served."""
+    start = built.dump_places["elfcorebuf"]
+    (folder / "map").write_text(f"# a ddrescue map\n0 + 1\n0 {start} +\n{start} 4096 -\n{start + 4096:#x} 0x1000000 +\n")
+
+
+def cut_short(built: Built, _folder: Path) -> None:
+    with built.image.open("r+b") as file:
+        file.truncate(built.image.stat().st_size - MIB)
+
+
 CASES: dict[str, Case] = {
     "mode": Case(Machine(), ("plain",)),
     "oldmem": Case(Machine(os_info="absent", with_elfcorebuf=False), ("2M:1M",), no_trace_of_the_swap),
@@ -62,6 +81,10 @@ CASES: dict[str, Case] = {
     "vmcoreinfo": Case(Machine(mode="plain", vmcoreinfo_by=None), ("text",), a_file("text", "OSRELEASE=6.1.0\nX=5\n")),
     "cpu_state": Case(Machine(mode="plain", stored_status=False, cpus=cpus(2)), ("cpu0.json", "cpu1.json"), registers),
     "layout": Case(Machine(with_elfcorebuf=False), ("5.8",)),
+    "select": Case(Machine(), ("all",)),
+    "part": Case(PLAIN, ("second", "third"), split),
+    "bad_map": Case(Machine(memory=((0, 4 * MIB), (6 * MIB, 8 * MIB))), ("map",), header_in_a_bad_area),
+    "missing": Case(Machine(), ("zeros",), cut_short),
 }
 ROWS = {row.name: row for row in FIELDS}
 

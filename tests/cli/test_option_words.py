@@ -38,7 +38,7 @@ def test_a_word_changes_the_same_bytes_as_the_option(tmp_path: Path, vmcorefs: P
     assert vmcorefs("copy", ready.image, tmp_path / "b", *ready.others, "-o", ",".join(ready.mount_words)).status == 0
     assert (tmp_path / "b").read_bytes() == (tmp_path / "a").read_bytes()
     plain = vmcorefs("copy", ready.image, tmp_path / "c", *ready.others)
-    assert plain.status == 2 or (tmp_path / "c").read_bytes() != (tmp_path / "a").read_bytes()
+    assert plain.status != 0 or (tmp_path / "c").read_bytes() != (tmp_path / "a").read_bytes()
 
 
 def test_every_option_is_a_word() -> None:

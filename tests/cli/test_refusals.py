@@ -32,15 +32,15 @@ def elf(machine: int, data: int) -> bytes:
 
 NOT_S390: dict[str, tuple[bytes, str]] = {
     "x86 ELF core": (elf(62, 1), "ELF core for x86-64"),
-    "s390 ELF core": (elf(22, 2), "s390 ELF core"),
+    "s390 ELF core without anything": (elf(22, 2), "ELF"),
     "text": (b"To whom it may concern\n" * 1000, "neither os_info"),
     "a short text": (b"hello\n", "neither os_info"),
     "zeros": (bytes(4 * MIB), "neither os_info"),
     "random": (random.Random(4).randbytes(4 * MIB), "neither os_info"),
     "ones": (b"\xff" * MIB, "neither os_info"),
     "empty": (b"", "is empty"),
-    "gzip": (bytes.fromhex("1f8b0808") + bytes(5000), "gunzip"),
-    "kdump-compressed": (b"KDUMP   " + bytes(5000), "makedumpfile"),
+    "gzip": (bytes.fromhex("1f8b0808") + bytes(5000), "gzip"),
+    "kdump-compressed": (b"KDUMP   " + bytes(5000), "kdump-compressed"),
 }
 
 

@@ -14,6 +14,7 @@ from vmcorefs.errors import (
     MountpointError,
     OldmemReadError,
     OutputError,
+    ReadErrorKind,
     SystemLacksError,
     UsageError,
     VmcorefsError,
@@ -41,6 +42,24 @@ def test_oldmem_read_error_says_file_address_offset_and_cause_in_one_line() -> N
 
 def test_oldmem_read_error_without_address_does_not_invent_one() -> None:
     assert str(OldmemReadError("a", 5, "cut")) == "a: cannot read at offset 0x5: cut"
+
+
+def test_the_kind_is_broken_unless_said_otherwise() -> None:
+    assert ERROR.kind == "broken"
+    assert OldmemReadError("a", 5, "cut off", kind="missing").kind == "missing"
+
+
+def test_what_was_never_saved_is_said_so() -> None:
+    error = OldmemReadError("dump", 0x5000, "left out by makedumpfile", address=0x7000, kind="filtered")
+    assert str(error) == "dump: absolute address 0x7000: not saved, at 0x5000: left out by makedumpfile"
+    assert error.strerror == str(error)
+
+
+@pytest.mark.parametrize("kind", ["broken", "filtered", "missing"])
+def test_the_kind_is_kept_by_moved_and_by_pickle(kind: ReadErrorKind) -> None:
+    error = OldmemReadError("dump", 0x5000, "why", kind=kind, good=3)
+    assert error.moved(good=7, address=9).kind == kind
+    assert pickle.loads(pickle.dumps(error)).kind == kind  # noqa: S301 - our own bytes
 
 
 def test_oldmem_read_error_survives_pickle() -> None:

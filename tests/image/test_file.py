@@ -14,6 +14,7 @@ import pytest
 from tests.image.bad_disk import SECTOR, BadDisk
 from vmcorefs.errors import ImageError, OldmemReadError
 from vmcorefs.image.file import ImageFile
+from vmcorefs.image.source import Container, Source
 
 SIZE = 5 * 4096 + 123
 
@@ -68,6 +69,7 @@ def test_across_the_end_is_an_error_with_the_good_bytes(file: ImageFile, content
     assert caught.value.file == str(path)
     assert bytes(buffer[:50]) == content[-50:]
     assert "beyond the end of the file at 0x507b" in str(caught.value)
+    assert caught.value.kind == "missing"
 
 
 def test_behind_the_end_nothing_is_good(file: ImageFile) -> None:
@@ -89,14 +91,16 @@ def test_a_file_that_shrank_says_so(file: ImageFile, path: Path, content: bytes)
     with pytest.raises(OldmemReadError, match=r"the file ends at 0x1388; it was 0x507b bytes long when it was opened") as caught:
         file.pread(100, 4950)
     assert caught.value.good == 50
+    assert caught.value.kind == "missing"
 
 
 def test_after_close_reads_are_read_errors(path: Path) -> None:
     file = ImageFile(path)
     file.close()
     file.close()
-    with pytest.raises(OldmemReadError):
+    with pytest.raises(OldmemReadError) as caught:
         file.pread(1, 0)
+    assert caught.value.kind == "broken"
 
 
 @pytest.mark.parametrize("strict", [True, False])
@@ -154,8 +158,17 @@ def test_without_salvage_a_bad_area_is_asked_once(file: ImageFile, path: Path, m
 
 def test_the_cause_is_the_systems_word(file: ImageFile, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     BadDisk(monkeypatch, path, [(0, 1)])
-    with pytest.raises(OldmemReadError, match=os.strerror(errno.EIO)):
+    with pytest.raises(OldmemReadError, match=os.strerror(errno.EIO)) as caught:
         file.pread(1, 0)
+    assert caught.value.kind == "broken"
+
+
+def test_a_raw_image_is_its_own_source(file: ImageFile, content: bytes) -> None:
+    assert isinstance(file, Source)
+    assert file.files == (file,)
+    assert file.container == Container(format="raw")
+    assert file.next_data(0, SIZE) == (0, SIZE)
+    assert file.read_some(SIZE + 99, 10) == content[10:]
 
 
 def refusal(path: Path, what: str = "image") -> str:

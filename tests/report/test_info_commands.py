@@ -12,7 +12,7 @@ import vmcorefs
 from tests.builders import Machine
 from tests.report.infos import MIB, info_of
 from vmcorefs.capture import make_capture
-from vmcorefs.cli.main import COMMANDS, make_parser
+from vmcorefs.cli.main import COMMANDS, make_parser, parse
 from vmcorefs.cli.options import image_options
 from vmcorefs.report.commands import find_vmlinux, make_commands
 from vmcorefs.report.info import make_info
@@ -58,12 +58,13 @@ def test_of_a_mount_nothing_is_mounted_but_unmounted(tmp_path: Path) -> None:
     {}, {"oldmem": (96 * MIB, 64 * MIB)}, {"mode": "plain", "memory_range": [(0, MIB), (2 * MIB, 3 * MIB)]},
     {"hsa": "/d/it's hsa.img", "hsa_size": 32 * MIB, "layout": "6.10"},
     {"cpu_state": ["/d/a b", "/d/c"], "vmcoreinfo": "/d/v", "device_memory": [(0, 4096)], "memory_map": "/d/$HOME"},
+    {"part": ["/d/b", "/d/c"], "select": "kdump", "missing": "zeros", "bad_map": "/d/map"},
 ])
 def test_the_mount_line_has_all_options_and_means_the_same(options: dict[str, Any]) -> None:
     image = "/d/a 'quoted' $image.img"
     words = shlex.split(lines(image=image, **options)["mount"])
     assert words[:4] == ["mkdir", "-p", "mnt", "&&"]
-    arguments = make_parser().parse_args(words[5:])
+    arguments = parse(make_parser(), words[5:])
     assert arguments.mountpoint == "mnt"
     assert make_capture(arguments.image, **image_options(arguments)) == make_capture(image, **options)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Collection
+from typing import Protocol
 
 from vmcorefs.capture import FIELDS, find_capture_file, read_mount_table
 from vmcorefs.cli.mount_options import MountWords
@@ -25,6 +27,7 @@ from vmcorefs.fs.mountpoint import check_mountpoint
 from vmcorefs.fs.pidfile import PidFile
 from vmcorefs.fs.session import MountOptions
 from vmcorefs.fs.tree import File, Tree, bytes_file
+from vmcorefs.ranges import total
 from vmcorefs.report.dmesg import dmesg_text
 from vmcorefs.report.files import small_files
 
@@ -43,12 +46,30 @@ def add_arguments(parser: Parser) -> None:
     parser.set_defaults(mount_words=MountWords(), fake=False, sloppy=False, unknown_words=[])
 
 
-def make_tree(dump: Dump, mountpoint: str | None = None, access: Access | None = None) -> Tree:
-    """The mounted directory: vmcore, the small files that can be made, and the log as soon as it is ready."""
-    vmcore = dump.vmcore
-    files = {"vmcore": File(vmcore.size, lambda view, offset, salvage: vmcore.preadinto(view, offset, salvage=salvage))}
+def make_tree(dump: Dump, mountpoint: str | None = None, access: Access | None = None, also: Collection[str] = ()) -> Tree:
+    """The mounted directory: vmcore, what --also asks for, the small files that can be made, and the log as soon as it is ready."""
+    files = {"vmcore": _file(dump.vmcore)}
+    if "dump.s390" in also:
+        from vmcorefs.output.s390_dump import S390Dump
+
+        files["dump.s390"] = _file(S390Dump(dump.oldmem, dump.memory_map, [cpu.save_area for cpu in dump.cpus]))
+    if "mem.raw" in also:
+        from vmcorefs.output.memory_view import MemoryView
+
+        files["mem.raw"] = _file(MemoryView(dump.oldmem, dump.memory_map), data=total(dump.memory_map))
     files |= {path: bytes_file(data) for path, data in small_files(dump, mountpoint)}
     return Tree(files, mtime_ns=dump.image.mtime_ns, access=access or Access(), late={"dmesg.txt": Late(lambda: dmesg_text(dump))})
+
+
+class _Readable(Protocol):
+    size: int
+
+    def preadinto(self, buffer: memoryview, offset: int, /, *, salvage: bool = True) -> int:
+        """See VmcoreFile."""
+
+
+def _file(content: _Readable, *, data: int | None = None) -> File:
+    return File(content.size, lambda view, offset, salvage: content.preadinto(view, offset, salvage=salvage), data)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -74,14 +95,14 @@ def run(arguments: argparse.Namespace) -> int:
         PidFile(words.pidfile).give_up()  # found out before the image is opened, which may take its time
     with open_dump(arguments.image, **images) as dump:
         introduce(dump)
-        files = [file for file in (dump.image, dump.hsa) if file is not None]
+        files = [*dump.image.files, *(dump.hsa.files if dump.hsa is not None else ())]
         options = MountOptions(
             source=dump.image.path, probe="vmcore", foreground=words.foreground, io=words.io, backend=words.backend,
             access=words.access, replace_stale=words.replace_stale, nonempty=words.nonempty, pidfile=words.pidfile,
             idle_timeout=words.idle_timeout, kernel_options=words.kernel_options,
             sources=[file.path for file in files], keep_fds=[file.fd for file in files], capture=dump.capture.as_options(),
             served={"mode": dump.mode.name, "size": dump.vmcore.size})
-        tree = make_tree(dump, os.path.abspath(arguments.mountpoint), words.access)
+        tree = make_tree(dump, os.path.abspath(arguments.mountpoint), words.access, words.also)
         mount(tree, arguments.mountpoint, options, fake=arguments.fake)
     return 0
 

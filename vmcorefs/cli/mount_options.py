@@ -68,6 +68,17 @@ def _text(value: Any) -> str:
     return value
 
 
+ALSO = ("dump.s390", "mem.raw")
+
+
+def _also(value: Any) -> tuple[str, ...]:
+    names = value if isinstance(value, list) else re.split(r"[,:]", value) if isinstance(value, str) else [value]
+    for name in names:
+        if name not in ALSO:
+            raise UsageError(f"{shown(name)} is unknown; one or both of {','.join(ALSO)}")
+    return tuple(dict.fromkeys(names))
+
+
 _DURATION = re.compile(r"([0-9]+)\s*(s|sec|m|min|h|d)?")
 _SECONDS = {None: 1, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 _LONGEST = 366 * 86400
@@ -108,6 +119,8 @@ MOUNT_FIELDS: tuple[MountField, ...] = (
                "allows MAP_SHARED", _one_of(IO_MODES), "auto", choices=IO_MODES),
     MountField("backend", "--backend", "|".join(BACKEND_NAMES), "binding to libfuse; auto: mfusepy with libfuse 3, else what there "
                "is", _one_of(BACKEND_NAMES), "auto", choices=BACKEND_NAMES),
+    MountField("also", "--also", ",".join(ALSO), "further files in the mount: dump.s390, the stand-alone dump format, for zgetdump and "
+               "crash; mem.raw, memory by absolute address, sparse", _also, ()),
     MountField("allow_other", "--allow-other", None, "let other users look in, as far as owner, group and mode of the files let them; "
                "a user other than root needs user_allow_other in /etc/fuse.conf", _flag, False),
     MountField("replace_stale", "--replace-stale", None, "clear a dead vmcorefs mount of this user off the mount point first; "

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from vmcorefs.cli.main import INTERRUPTED, make_parser, parse, run_program
-from vmcorefs.cli.options import Parser
+from vmcorefs.cli.options import Parser, split_option_words
 from vmcorefs.errors import SystemLacksError, UsageError, VmcorefsError, printable
 from vmcorefs.version import __version__
 
@@ -49,6 +49,10 @@ def _mount_arguments(argv: Sequence[str]) -> argparse.Namespace:
     if given.namespace is not None:
         raise UsageError("-N is not supported: a FUSE mount belongs to the namespace of its daemon; "
                          "use nsenter -m -t PID mount -t vmcorefs ...")
+    if any(name == "remount" for options in given.o for name, _ in split_option_words(options)):
+        raise UsageError("remount: the options of a mount cannot be changed; unmount it and mount it again: "
+                         f"umount {printable(given.mountpoint)} && mount -t vmcorefs {printable(given.source)} "
+                         f"{printable(given.mountpoint)} -o ...")
     words = ["mount", *(word for options in given.o for word in ("-o", options)), *(["--log-level", "debug"] if given.verbose else []),
              "--", given.source, given.mountpoint]
     arguments = parse(make_parser(words), words)

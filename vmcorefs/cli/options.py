@@ -59,7 +59,7 @@ def add_mount_options(parser: Parser) -> None:
             kind |= {"choices": row.choices} if row.choices else {}
             parser.add_argument(*names, dest=row.name, help=row.help, **kind)
     only = ", ".join(row.word + ("" if row.metavar is None else f"={row.metavar}") for row in MOUNT_FIELDS if row.option is None)
-    parser.epilog = f"words of -o that are no option: {only}. {parser.epilog or ''}"
+    parser.add_argument_group("words of -o that are no option", only)
 
 
 def add_common_options(parser: argparse.ArgumentParser) -> None:

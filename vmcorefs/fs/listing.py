@@ -1,6 +1,6 @@
 """Listing: every vmcorefs mount of the system, with what its daemon has counted and who uses it.
 
-Nothing is ever opened in a mount, and only the state of one without a record of its daemon is asked for, by a statvfs in a
+Nothing is ever opened in a mount. A mount whose daemon is gone or suspended is not asked at all, any other by a statvfs in a
 process of its own that is given up after a second: a dead, stopped or hung mount cannot hold this up.
 """
 
@@ -9,20 +9,23 @@ from __future__ import annotations
 import errno
 import os
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from vmcorefs.fs.counters import Counts
 from vmcorefs.fs.mounts import TYPE, Holder, MountEntry, answers_of, holders_of, list_mounts
 from vmcorefs.fs.record import Record, find_counts, find_record
 
 _ANSWER_TIMEOUT = 1.0
+_LARGEST = 1 << 63
+_LONGEST = 30  # characters of a mode
+
+_Number = TypeVar("_Number", int, float)
 
 
 @dataclass(frozen=True)
 class ListedMount:
     """One mount. *state*: "ok", "dead" (its daemon is gone), "stopped" (its daemon is suspended), "hung" (no answer), or
-    "unknown" (another user's, which only its owner may ask). None: not known. *size* is vmcore's, *memory* the daemon's
-    resident bytes; *since* and unix times in seconds.
+    "unknown" (it may not be asked: another user's, or another mount covers it). None: not known. *size* is vmcore's, *memory*
+    the daemon's resident bytes; *since* is a unix time in seconds.
     """
 
     mountpoint: str
@@ -46,49 +49,84 @@ class ListedMount:
 
 def list_vmcorefs() -> list[ListedMount]:
     """All vmcorefs mounts of this mount namespace, in the order they were mounted."""
-    entries = [entry for entry in list_mounts() if entry.type == TYPE]
-    records = [find_record(entry.device, entry.mountpoint, entry.owner, dead=True) for entry in entries]
+    mounts = list_mounts()
+    top = {entry.mountpoint: entry.id for entry in mounts}  # the last one at a place covers the others
+    entries = [entry for entry in mounts if entry.type == TYPE]
     readers = holders_of({entry.mountpoint for entry in entries}) if entries else {}
-    codes = answers_of({entry.mountpoint for entry, record in zip(entries, records, strict=True) if record is None}, _ANSWER_TIMEOUT)
-    return [_look_at(entry, record, readers[entry.mountpoint], codes.get(entry.mountpoint))
-            for entry, record in zip(entries, records, strict=True)]
+    looks = [_Look(entry, readers[entry.mountpoint], covered=top[entry.mountpoint] != entry.id) for entry in entries]
+    codes = answers_of({look.entry.mountpoint for look in looks if look.may_be_asked}, _ANSWER_TIMEOUT)
+    return [look.result(codes.get(look.entry.mountpoint)) for look in looks]
 
 
-def _look_at(entry: MountEntry, record: Record | None, readers: list[Holder], code: int | None) -> ListedMount:
-    counts: Counts | None = find_counts(entry)
-    served = record.served if record is not None else {}
-    alive = record is not None and record.alive
-    return ListedMount(
-        mountpoint=entry.mountpoint,
-        source=entry.source,
-        state=_state(record, code),
-        mode=_typed(served.get("mode"), str),
-        size=_typed(served.get("size"), int),
-        reads=counts.reads if counts else None,
-        bytes=counts.bytes if counts else None,
-        errors=counts.errors if counts else None,
-        memory=resident_memory(record.pid) if record is not None and alive else None,
-        readers=readers,
-        pid=record.pid if record is not None and alive else None,
-        uid=entry.owner,
-        since=_typed(record.since, float) if record is not None else None,
-    )
+class _Look:
+    """What is known of a mount without asking it."""
+
+    def __init__(self, entry: MountEntry, readers: list[Holder], *, covered: bool):
+        self.entry = entry
+        self._readers = readers
+        self._record = _record_of(entry)
+        self._daemon = "unknown" if self._record is None else _state_of_daemon(self._record)
+        self._counts = find_counts(entry)
+        self.may_be_asked = not covered and self._daemon in {"ok", "unknown"}
+
+    def result(self, code: int | None) -> ListedMount:
+        """*code* counts if the mount was asked: errno of the answer, None if there was none."""
+        counts = find_counts(self.entry)
+        state = self._daemon
+        if self.may_be_asked and code is None:
+            state = "hung" if counts is None or counts == self._counts else "ok"  # one that goes on reading is slow, not hung
+        elif self.may_be_asked and code in {errno.ENOTCONN, errno.ECONNABORTED}:
+            state = "dead"
+        elif self.may_be_asked and code == 0:
+            state = "ok"
+        record = self._record
+        served = record.served if record is not None else {}
+        pid = record.pid if record is not None and self._daemon != "dead" else None
+        return ListedMount(
+            mountpoint=self.entry.mountpoint,
+            source=self.entry.source,
+            state=state,
+            mode=_name(served.get("mode")),
+            size=_number(served.get("size"), int),
+            reads=counts.reads if counts else None,
+            bytes=counts.bytes if counts else None,
+            errors=counts.errors if counts else None,
+            memory=resident_memory(pid) if pid is not None else None,
+            readers=self._readers,
+            pid=pid,
+            uid=self.entry.owner,
+            since=_number(record.since, float) if record is not None else None,
+        )
 
 
-def _typed(value: Any, kind: type) -> Any:
-    """A value out of a record, which is a file that its owner may have changed."""
-    return value if isinstance(value, kind) and not isinstance(value, bool) else None
+# A record is a file that its owner may have changed: whatever is in it, and whatever process it names.
 
 
-def _state(record: Record | None, code: int | None) -> str:
-    if record is not None:
-        letter = _process_state(record) if record.alive else ""
-        return {"": "dead", "T": "stopped", "t": "stopped"}.get(letter, "ok")
-    if code is None:
-        return "hung"
-    if code in (errno.ENOTCONN, errno.ECONNABORTED):
-        return "dead"
-    return "ok" if code == 0 else "unknown"
+def _record_of(entry: MountEntry) -> Record | None:
+    record = find_record(entry.device, entry.mountpoint, entry.owner, dead=True)
+    return None if record is not None and record.alive and _user_of(record.pid) != entry.owner else record
+
+
+def _user_of(pid: int) -> int | None:
+    """Real user id of a process; None where it has gone."""
+    try:
+        with open(f"/proc/{pid}/status", "rb") as file:
+            return next(int(line.split()[1]) for line in file if line.startswith(b"Uid:"))
+    except (OSError, StopIteration, ValueError):
+        return None
+
+
+def _name(value: Any) -> str | None:
+    return value if isinstance(value, str) and len(value) <= _LONGEST else None
+
+
+def _number(value: Any, kind: type[_Number]) -> _Number | None:
+    return value if isinstance(value, kind) and not isinstance(value, bool) and 0 <= value < _LARGEST else None
+
+
+def _state_of_daemon(record: Record) -> str:
+    letter = _process_state(record) if record.alive else ""
+    return {"": "dead", "T": "stopped", "t": "stopped"}.get(letter, "ok")
 
 
 def _process_state(record: Record) -> str:

@@ -7,6 +7,7 @@ import socket
 from contextlib import suppress
 
 _VARIABLE = "NOTIFY_SOCKET"
+_TIMEOUT = 0.5  # one that does not read must not hold up the end of a mount
 
 
 class ServiceManager:
@@ -24,4 +25,5 @@ class ServiceManager:
             return
         message = "\n".join(f"{name}={' '.join(str(value).splitlines())}" for name, value in fields.items())
         with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as end:
+            end.settimeout(_TIMEOUT)
             end.sendto(os.fsencode(message), os.fsencode(self._address))

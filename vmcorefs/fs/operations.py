@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import threading
 import time
 
 from vmcorefs.errors import OldmemReadError
@@ -14,6 +15,8 @@ from vmcorefs.fs.tree import BLOCK_SIZE, Tree
 log = logging.getLogger("vmcorefs.fs")
 
 _LOG_INTERVAL = 1.0
+_QUIET = 1.5
+"""Seconds after which what was left out is told although no further error has come."""
 
 
 class Operations:
@@ -31,6 +34,8 @@ class Operations:
         self._paths = [*tree.files, *tree.late]
         self._logged = 0.0
         self._suppressed = 0
+        self._logging = threading.Lock()
+        self._rest: threading.Timer | None = None
 
     def attributes(self, path: str) -> dict[str, int] | None:
         """Stat by path; None: there is no such file."""
@@ -81,8 +86,8 @@ class Operations:
         except OSError as error:
             self._log(str(error), handle, offset)
             return -errno.EIO
-        except Exception:
-            log.exception("internal error in a read of %s at %#x", self._paths[handle], offset)
+        except Exception as error:  # noqa: BLE001 - a bug of ours must not pass for the end of the file
+            self._log(f"internal error: {type(error).__name__}: {error}", handle, offset, with_trace=True)
             return -errno.EIO
 
     def statfs(self) -> dict[str, int]:
@@ -91,12 +96,30 @@ class Operations:
         return {"f_bsize": BLOCK_SIZE, "f_frsize": 4096, "f_blocks": -(-total // 4096), "f_bfree": 0, "f_bavail": 0,
                 "f_files": len(self._paths) + len(self.tree.folders), "f_ffree": 0, "f_favail": 0, "f_namemax": 255}
 
-    def _log(self, text: str, handle: int, offset: int) -> None:
-        """One line for an I/O error, at most one a second; what was left out is counted in the next one."""
-        now = time.monotonic()
-        if now - self._logged < _LOG_INTERVAL:
-            self._suppressed += 1
-            return
-        more = f" ({self._suppressed} more I/O errors since the last line)" if self._suppressed else ""
+    def _log(self, text: str, handle: int, offset: int, *, with_trace: bool = False) -> None:
+        """One line for an I/O error, at most one a second; what was left out is counted in the next one, or in one of its own."""
+        with self._logging:
+            now = time.monotonic()
+            if now - self._logged < _LOG_INTERVAL:
+                self._suppressed += 1
+                if self._rest is None:
+                    self._rest = threading.Timer(_QUIET, self._log_rest)
+                    self._rest.daemon = True
+                    self._rest.start()
+                return
+            more = f" ({self._suppressed} more since the last line)" if self._suppressed else ""
+            self._forget_rest(now)
+            log.error("%s at %#x: %s%s", self._paths[handle], offset, text, more, exc_info=with_trace)
+
+    def _log_rest(self) -> None:
+        """The errors have stopped: how many were left out."""
+        with self._logging:
+            if self._suppressed:
+                log.error("I/O errors: %d more since the last line", self._suppressed)
+            self._forget_rest(time.monotonic())
+
+    def _forget_rest(self, now: float) -> None:
+        if self._rest is not None:
+            self._rest.cancel()
+            self._rest = None
         self._logged, self._suppressed = now, 0
-        log.error("%s at %#x: %s%s", self._paths[handle], offset, text, more)

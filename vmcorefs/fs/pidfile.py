@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from contextlib import suppress
 
 from vmcorefs.errors import UsageError, printable, system_reason
@@ -12,13 +13,15 @@ class PidFile:
     """Made in two steps: a place that cannot be written to is found out before anything is mounted."""
 
     def __init__(self, path: str):
-        """Check that *path* can be made. Raises UsageError."""
+        """Check that *path* can be made, and takes the place of nothing but another pid. Raises UsageError."""
         self._path = os.path.abspath(path)
         self._part = f"{self._path}.{os.getpid()}.part"
         self._pid = 0
         self._fd = -1
         if os.path.isdir(self._path):
             raise UsageError(f"--pidfile {printable(path)}: is a directory; give a file")
+        if not _may_be_replaced(self._path):
+            raise UsageError(f"--pidfile {printable(path)}: is there and holds no pid; give another file")
         try:
             self._fd = os.open(self._part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
             os.write(self._fd, b"0" * 20)  # a full disk shows here
@@ -38,6 +41,8 @@ class PidFile:
         os.ftruncate(self._fd, len(f"{pid}\n"))
         os.rename(self._part, self._path)
         self._pid = pid
+        fd, self._fd = self._fd, -1
+        os.close(fd)
 
     def give_up(self) -> None:
         """Nothing was mounted."""
@@ -50,8 +55,25 @@ class PidFile:
     def remove(self) -> None:
         """The mount ends. A file that somebody else has put there since stays."""
         self.give_up()
-        with suppress(OSError, ValueError):
-            with open(self._path, "rb") as file:
-                ours = int(file.read(20)) == self._pid
-            if ours:
+        if self._pid and _read(self._path) == b"%d\n" % self._pid:
+            with suppress(OSError):
                 os.unlink(self._path)
+
+
+def _may_be_replaced(path: str) -> bool:
+    content = _read(path)
+    return content is None or not content.strip() or content.strip().isdigit()
+
+
+def _read(path: str) -> bytes | None:
+    """The beginning of a regular file, empty for anything else; None where there is nothing, or nothing to be read. Never waits."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return None
+    try:
+        return os.read(descriptor, 100) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b"?"
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)

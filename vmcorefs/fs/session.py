@@ -92,23 +92,27 @@ class Session:
         except RuntimeError as error:
             if not self._initialised:
                 raise self._refused(messages.restore(), error) from error
-            if find_mount(self.where) is not None and not self._watcher.stopping:
-                raise SystemLacksError(f"{printable(self.where)}: libfuse ended with status {error}") from error
         finally:
             messages.restore()
             self._watcher.ended()
         if self._failure is not None:
             raise self._failure
+        if not self._watcher.stopping and self._watcher.still_mounted() is not None:
+            raise SystemLacksError(f"{printable(self.where)}: the kernel has cut the connection; a dead mount is left, clear it "
+                                   f"with: vmcorefs umount {printable(self.where)}")
 
     def _announce(self, on_answer: Callable[[], None]) -> None:
         """Tell everybody who waits for it that the mount answers; with what it takes to know that, a stat of a file in it."""
         try:
             os.stat(os.path.join(self.where, self.options.probe))
-            if self._pidfile is not None:
-                self._pidfile.write(os.getpid())
+            self._watcher.while_mounted(lambda: self._tell(on_answer))
         except OSError as error:
-            self._fail(f"mounted, but {printable(error.filename or self.where)}: {system_reason(error)}")
-            return
+            if not self._watcher.stopping:
+                self._fail(f"mounted, but {printable(error.filename or self.where)}: {system_reason(error)}")
+
+    def _tell(self, on_answer: Callable[[], None]) -> None:
+        if self._pidfile is not None:
+            self._pidfile.write(os.getpid())
         self.answered = True
         served = self.options.served
         size = f" ({human_size(served['size'])}, {served['mode']} mode)" if "size" in served and "mode" in served else ""
@@ -124,11 +128,11 @@ class Session:
         """The mount is at its end; nothing of it may be left but, after a failure, the dead mount itself."""
         if self._initialised:
             self._manager.tell(STOPPING=1)
-        for late in self._operations.tree.late.values():
-            late.stop()
         remove_record(self._record)
         if self._pidfile is not None:
             self._pidfile.remove()
+        for late in self._operations.tree.late.values():
+            late.stop()
 
     def _fuse_options(self) -> dict[str, Any]:
         access = {"allow_other": True, "default_permissions": True} if self.options.access.allow_other else {}

@@ -19,10 +19,11 @@ BLOCK_SIZE = 1 << 20
 
 @dataclass(frozen=True)
 class File:
-    """A file of fixed size; *preadinto* is thread safe."""
+    """A file of fixed size; *preadinto* is thread safe. *data*: bytes that are no hole, where it is sparse."""
 
     size: int
     preadinto: PreadInto
+    data: int | None = None
 
 
 def bytes_file(data: bytes) -> File:
@@ -82,7 +83,7 @@ class Tree:
     def attributes(self, path: str) -> dict[str, int]:
         """Stat of a file or folder (the top is ""). Raises KeyError for an unknown path. Never touches an image.
 
-        st_blocks is ceil(size / 512): with fewer, cp and tar would take the file for sparse and scan it.
+        st_blocks is ceil(size / 512): with fewer, cp and tar take the file for sparse and scan it.
         """
         uid, gid = self.access.uid, self.access.gid
         common = {"st_uid": os.geteuid() if uid is None else uid, "st_gid": os.getegid() if gid is None else gid,
@@ -91,4 +92,5 @@ class Tree:
             below = sum(1 for folder in self.folders if folder and folder.rpartition("/")[0] == path)
             return common | {"st_mode": self.access.folder_mode, "st_nlink": 2 + below, "st_size": 0, "st_blocks": 0}
         file = self.file(path)
-        return common | {"st_mode": self.access.file_mode, "st_nlink": 1, "st_size": file.size, "st_blocks": -(-file.size // 512)}
+        return common | {"st_mode": self.access.file_mode, "st_nlink": 1, "st_size": file.size,
+                         "st_blocks": -(-(file.size if file.data is None else file.data) // 512)}

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from vmcorefs.errors import printable
+from vmcorefs.fs.descriptors import close_device
 from vmcorefs.fs.detach import detach
 from vmcorefs.fs.mounts import MountEntry, find_mount, list_mounts
 from vmcorefs.fs.operations import Operations
@@ -26,7 +27,9 @@ _STOP = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
 _REPORT = signal.SIGUSR1
 _PATIENCE = 0.8
 """Seconds that the serving thread has to end by itself after the mount is gone; with the rest it makes less than two."""
-_DETACH_TIMEOUT = 0.8
+_DETACH_TIMEOUT = 1.5
+_START_TIMEOUT = 10.0
+"""Seconds to wait, upon a signal during the start, for a mount that libfuse may be making: it must not be left behind, dead."""
 _RETRY = 5.0
 """Seconds until an idle mount that is in use (a shell stands in it) is tried again."""
 _MNT_DETACH = 2
@@ -35,6 +38,8 @@ _MNT_DETACH = 2
 class Watcher:
     """*finish* cleans up and is called at most once, by whoever comes first: :meth:`ended`, or this thread before it ends the
     process under a mount that is still in use.
+
+    ``stopping``: a signal has come.
     """
 
     def __init__(self, operations: Operations, mountpoint: str, idle_timeout: float | None, finish: Callable[[], None]):
@@ -42,8 +47,9 @@ class Watcher:
         self._mountpoint = mountpoint
         self._idle_timeout = idle_timeout
         self._finish = finish
-        self._finishing = threading.Lock()
+        self._ending = threading.Lock()  # held while _over is set, and by what must not happen after that
         self._over = threading.Event()
+        self._settled = threading.Event()  # the mount is there, or there will be none
         self._entry: MountEntry | None = None
         self._mask: set[signal.Signals | int] = set()
         self._thread = threading.Thread(target=self._watch, name="vmcorefs-watcher", daemon=True)
@@ -56,23 +62,36 @@ class Watcher:
 
     def leave(self) -> None:
         """Unmount and end, as upon a signal. For other threads than the one that serves."""
-        os.kill(os.getpid(), signal.SIGTERM)
+        self.while_mounted(lambda: signal.pthread_kill(self._thread.ident or 0, signal.SIGTERM))
+
+    def while_mounted(self, action: Callable[[], None]) -> None:
+        """Do it unless the end has begun, which waits for it."""
+        with self._ending:
+            if not self._over.is_set():
+                action()
 
     def mounted(self, entry: MountEntry | None) -> None:
         """The mount is there; idleness counts from now on."""
         self._operations.used = time.monotonic()
         self._entry = entry
+        self._settled.set()
+
+    def still_mounted(self) -> MountEntry | None:
+        """The mount as it is now, wherever it has been moved to; None if it is gone."""
+        return next((entry for entry in list_mounts() if self._entry is not None and entry.id == self._entry.id), None)
 
     def ended(self) -> None:
         """The serving thread is at its end."""
-        with self._finishing:
+        self._settled.set()
+        with self._ending:
             if not self._over.is_set():
                 self._over.set()
                 self._finish()
         with suppress(ProcessLookupError):  # wake it; it must not take signals that are meant for somebody else from now on
             signal.pthread_kill(self._thread.ident or 0, _REPORT)
         self._thread.join()
-        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+        if not self.stopping:  # a second signal right after the first must not make a failure of a clean end
+            signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
 
     def _watch(self) -> None:
         while not self._over.is_set():
@@ -98,36 +117,35 @@ class Watcher:
         words = self._detach(lazy=False)
         if words is None:
             log.info("%s: not used for %g s, unmounted", printable(self._mountpoint), self._idle_timeout)
-            self._over.wait(_PATIENCE)
+            self._idle_timeout = None  # where another mount namespace has a copy, the daemon lives on for that
         else:  # somebody has a file open or stands in it
             self._operations.used = max(self._operations.used, time.monotonic() - self._idle_timeout + min(_RETRY, self._idle_timeout))
 
     def _stop(self) -> None:
         """Unmount, lazily; the serving thread then ends by itself, unless the mount is in use or a read hangs in a bad disk."""
         self.stopping = True
-        words = self._detach(lazy=True) if self._entry is not None else None
+        self._settled.wait(_START_TIMEOUT)
+        words = self._detach(lazy=True)
         if words is not None:
             log.error("%s: cannot unmount: %s; a dead mount stays", printable(self._mountpoint), words)
         elif self._over.wait(_PATIENCE):
             return
-        with self._finishing:
+        with self._ending:
             if self._over.is_set():
                 return
             self._over.set()
             if self._entry is not None and words is None:
                 log.warning("%s: was in use when it was unmounted; whoever still reads there is cut off", printable(self._mountpoint))
             self._finish()
+            close_device()
             logging.shutdown()
             os._exit(0 if words is None else 1)
 
     def _detach(self, *, lazy: bool) -> str | None:
         """None when the mount is gone, else why not."""
-        entry = self._entry
-        assert entry is not None
-        now = next((mount for mount in list_mounts() if mount.id == entry.id), None)  # it may have been moved
-        if now is None:
+        entry = self.still_mounted()
+        if entry is None:
             return None
-        entry = now
         top = find_mount(entry.mountpoint)
         if os.geteuid() == 0 and top is not None and top.id == entry.id:
             libc = ctypes.CDLL(None, use_errno=True)

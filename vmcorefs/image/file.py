@@ -5,25 +5,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterator
 
-from vmcorefs.errors import ImageError, OldmemReadError, printable, system_reason
-from vmcorefs.quantities import PAGE_SIZE
+from vmcorefs.errors import ImageError, OldmemReadError, ReadErrorKind, printable, system_reason
+from vmcorefs.image.source import Container, Source
 
-_SCAN_STEP = 1 << 20
 _OFFSET_LIMIT = (1 << 63) - 1  # of off_t; addresses out of an image may be larger
 
 
-class ImageFile:
-    """An open image. Thread safe: every read names its offset, there is no shared position."""
+class ImageFile(Source):
+    """An open image file or block device: a raw image is its own Source.
+
+    A block device is opened so that nobody can format or mount it meanwhile, where nobody else uses it already.
+    """
+
+    fd = -1
 
     def __init__(self, path: str | os.PathLike[str], *, what: str = "image"):
         self.path = os.path.abspath(os.fspath(path))
         self.name = printable(os.fspath(path))
-        self.fd = -1
+        self.files = (self,)
+        self.container = Container()
         try:
             mode = os.stat(self.path).st_mode
             if stat.S_ISDIR(mode):
@@ -31,8 +36,7 @@ class ImageFile:
             if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
                 raise ImageError(f"{self.name}: the {what} is a {_kind(mode)}, which cannot be read at any offset; "
                                  "copy it into a regular file first")
-            # O_NONBLOCK: should the name have become a FIFO since, open must not wait for a writer.
-            self.fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            self._open(block_device=stat.S_ISBLK(mode))
             status = os.fstat(self.fd)
             self.size = status.st_size if stat.S_ISREG(status.st_mode) else os.lseek(self.fd, 0, os.SEEK_END)
         except OSError as error:
@@ -42,32 +46,25 @@ class ImageFile:
         self.mtime_ns = status.st_mtime_ns
         self.identity = (status.st_dev, status.st_ino)
 
+    def _open(self, *, block_device: bool) -> None:
+        # O_NONBLOCK: should the name have become a FIFO since, open must not wait for a writer.
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+        if block_device:
+            try:
+                self.fd = os.open(self.path, flags | os.O_EXCL)  # of a block device: mkfs, mount and swapon then get EBUSY
+            except OSError as error:
+                if error.errno != errno.EBUSY:
+                    raise
+        if self.fd < 0:
+            self.fd = os.open(self.path, flags)
+            if block_device:
+                self.container = _used_device(os.fstat(self.fd).st_rdev)
+
     def close(self) -> None:
         """Close the file; reads then fail."""
         fd, self.fd = self.fd, -1
         if fd >= 0:
             os.close(fd)
-
-    def __enter__(self) -> ImageFile:
-        return self
-
-    def __exit__(self, *unused: object) -> None:
-        self.close()
-
-    def head(self, size: int) -> bytes:
-        """The first *size* bytes, or fewer where the file is shorter or has a bad byte. Never raises."""
-        buffer = bytearray(min(size, self.size))
-        try:
-            self.preadinto(memoryview(buffer), 0)
-        except OldmemReadError as error:
-            return bytes(buffer[:error.good])
-        return bytes(buffer)
-
-    def pread(self, size: int, offset: int) -> bytes:
-        """Exactly *size* bytes at *offset*. Raises OldmemReadError."""
-        buffer = bytearray(size)
-        self.preadinto(memoryview(buffer), offset)
-        return bytes(buffer)
 
     def preadinto(self, view: memoryview, offset: int, *, salvage: bool = True) -> None:
         """Fill *view* (bytes) from *offset*, whole. Raises OldmemReadError otherwise.
@@ -77,7 +74,7 @@ class ImageFile:
         """
         want, done = len(view), 0
         if want and not 0 <= offset <= _OFFSET_LIMIT - want:
-            raise self._error(offset, self._end_words(), 0)
+            raise self._end_error(offset, 0)
         while done < want:
             try:
                 count = os.preadv(self.fd, [view[done:] if done else view], offset + done)
@@ -86,7 +83,7 @@ class ImageFile:
                     done += self._good_prefix(view[done:], offset + done)
                 raise self._error(offset + done, system_reason(error), done) from error
             if count == 0:
-                raise self._error(offset + done, self._end_words(), done)
+                raise self._end_error(offset + done, done)
             done += count
 
     def _good_prefix(self, view: memoryview, offset: int) -> int:
@@ -108,63 +105,34 @@ class ImageFile:
             step = max(1, (last - good + 1) // 2)
         return good
 
-    def _error(self, offset: int, cause: str, good: int) -> OldmemReadError:
-        return OldmemReadError(self.path, offset, cause, good=good)
+    def _error(self, offset: int, cause: str, good: int, kind: ReadErrorKind = "broken") -> OldmemReadError:
+        return OldmemReadError(self.path, offset, cause, good=good, kind=kind)
 
-    def _end_words(self) -> str:
+    def _end_error(self, offset: int, good: int) -> OldmemReadError:
+        """The file ends at or before *offset*."""
         try:
             now = os.fstat(self.fd).st_size
         except OSError as error:
-            return system_reason(error)
-        if now < self.size:
-            return f"the file ends at {now:#x}; it was {self.size:#x} bytes long when it was opened"
-        return f"beyond the end of the file at {self.size:#x}"
+            return self._error(offset, system_reason(error), good)
+        if now < self.size and stat.S_ISREG(os.fstat(self.fd).st_mode):
+            cause = f"the file ends at {now:#x}; it was {self.size:#x} bytes long when it was opened"
+        else:
+            cause = f"beyond the end of the file at {self.size:#x}"
+        return self._error(offset, cause, good, "missing")
 
-    def scan(self, start: int, end: int, *, overlap: int = 0) -> Iterator[tuple[int, bytes]]:
-        """(offset, bytes) over [start, end), in order, in pieces of some MiB that begin page aligned where *start* is.
-
-        Each piece carries up to *overlap* bytes of the next one, so that a pattern of overlap + 1 bytes cannot be missed.
-        Holes of a sparse file and unreadable pages are left out: what is searched for is never all zeros, and what
-        cannot be read cannot match. Never raises for a bad byte.
-        """
-        end = min(end, self.size)
-        position = start
-        while position < end:
-            position, data_end = self._next_data(position, end, start)
-            while position < data_end:
-                size = min(_SCAN_STEP, data_end - position)
-                yield from self._scan_piece(position, size, min(size + overlap, end - position))
-                position += size
-
-    def _scan_piece(self, offset: int, size: int, padded: int) -> Iterator[tuple[int, bytes]]:
+    def _scan_read(self, size: int, offset: int) -> bytes:
         try:
-            yield offset, os.pread(self.fd, padded, offset)
+            return os.pread(self.fd, size, offset)
         except OSError:
-            yield from self._readable_runs(offset, offset + size, offset + padded)
+            return b""
 
-    def _readable_runs(self, start: int, end: int, padded_end: int) -> Iterator[tuple[int, bytes]]:
-        """The runs of readable pages in [start, padded_end) that begin before *end*."""
-        begin, run = start, bytearray()
-        for page in range(start, padded_end, PAGE_SIZE):
-            try:
-                run += os.pread(self.fd, min(PAGE_SIZE, padded_end - page), page)
-                continue
-            except OSError:
-                pass
-            if run and begin < end:
-                yield begin, bytes(run)
-            begin, run = page + PAGE_SIZE, bytearray()
-        if run and begin < end:
-            yield begin, bytes(run)
-
-    def _next_data(self, position: int, end: int, start: int) -> tuple[int, int]:
-        """The next piece [a, e) at or behind *position* that is no hole; a is start + whole pages."""
+    def next_data(self, position: int, end: int) -> tuple[int, int]:
+        """See Source: holes of a sparse file are left out."""
         try:
             data = os.lseek(self.fd, position, os.SEEK_DATA)
             hole = os.lseek(self.fd, data, os.SEEK_HOLE)
         except OSError as error:
             return (end, end) if error.errno == errno.ENXIO else (position, end)
-        data = max(position, data - (data - start) % PAGE_SIZE)
         return min(data, end), min(max(hole, data + 1), end)
 
 
@@ -177,6 +145,20 @@ def read_small_file(path: str | os.PathLike[str], what: str, limit: int) -> tupl
             return file.pread(file.size, 0), file.name
         except OldmemReadError as error:
             raise ImageError(str(error)) from error
+
+
+def _used_device(number: int) -> Container:
+    """What to say of a block device that somebody else has claimed."""
+    place = None
+    with contextlib.suppress(OSError), open("/proc/self/mountinfo", "rb") as table:
+        for line in table:
+            fields = line.split(b" ")
+            if len(fields) > 4 and fields[2] == b"%d:%d" % (os.major(number), os.minor(number)):
+                place = printable(fields[4])
+                break
+    if place is None:  # another vmcorefs, say
+        return Container(detail="block device that another program uses, too")
+    return Container(problems=(f"the device is mounted at {place}, so what is read may change; unmount it",))
 
 
 def _kind(mode: int) -> str:

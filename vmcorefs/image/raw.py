@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from vmcorefs.errors import ImageError
-from vmcorefs.image.file import ImageFile
+from vmcorefs.image.source import Source
 
 
-def from_file(file: ImageFile) -> ImageFile:
+def from_file(file: Source) -> Source:
     """The file itself; an empty one is refused."""
     if file.size == 0:
         raise ImageError(f"{file.name}: the image is empty; take the memory image again")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from vmcorefs.image.file import ImageFile
+from vmcorefs.image.source import Source
 from vmcorefs.oldmem.mapping import ADDRESS_END, OldMemory, Segment
 from vmcorefs.s390.parmarea import Crashkernel
 
 
-def kdump_memory(image: ImageFile, area: Crashkernel) -> OldMemory:
+def kdump_memory(image: Source, area: Crashkernel) -> OldMemory:
     """crash_dump.c: copy_oldmem_kernel (copy_oldmem_iter since 6.1). One translation holds up to each border.
 
     [B, B+S) is no part of the dump; it reads as the dump kernel's memory, as a pointer into it would in the kernel.

@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from vmcorefs.errors import OldmemReadError
-from vmcorefs.image.file import ImageFile
+from vmcorefs.image.source import Source
 from vmcorefs.ranges import find
 
 ADDRESS_END = 1 << 64
@@ -18,7 +18,7 @@ class Segment(NamedTuple):
 
     start: int
     end: int
-    file: ImageFile
+    file: Source
     offset: int
     kind: str
 
@@ -61,7 +61,7 @@ class OldMemory:
             start, index = stop, index + 1
 
     def scan(self, start: int, end: int, overlap: int) -> Iterator[tuple[int, bytes]]:
-        """(address, bytes) over [start, end), see ImageFile.scan; a piece does not reach over the end of a segment."""
+        """(address, bytes) over [start, end), see Source.scan; a piece does not reach over the end of a segment."""
         for segment, a, e in self.pieces(start, end):
             shift = segment.start - segment.offset
             for offset, data in segment.file.scan(a - shift, e - shift, overlap=overlap):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from vmcorefs.errors import ImageError, UsageError
-from vmcorefs.image.file import ImageFile
+from vmcorefs.image.source import Source
 from vmcorefs.oldmem.kdump import kdump_memory
 from vmcorefs.oldmem.mapping import OldMemory
 from vmcorefs.oldmem.plain import plain_memory
@@ -23,6 +23,7 @@ from vmcorefs.s390.parmarea import Crashkernel, has_kernel_image, read_crashkern
 from vmcorefs.s390.vmcoreinfo import Vmcoreinfo, read_vmcoreinfo_note
 
 MODES = ("auto", "kdump", "zfcpdump", "plain")
+SELECTS = ("prod", "kdump", "all")  # zgetdump's words
 _ZFCPDUMP_HEADER_LIMIT = 512 << 20  # a zfcpdump kernel's own memory is the HSA size, 32 MiB to 512 MiB
 _SCAN_LIMITS = (0, 256 << 20, 2 << 30, 1 << 64)
 
@@ -32,7 +33,8 @@ class Mode:
     """The mode, how it was chosen, and the map that follows from it.
 
     *origin*: "option", "image"; *reason*: the evidence in words; *dump_kernel_limit*: raw [0, limit) is the dump kernel's
-    memory (S, hsa_size, or 0); *warning*: what is doubtful about the choice.
+    memory (S, hsa_size, or 0); *warning*: what is doubtful about the choice; *selected_end*: where the memory that was selected
+    ends, if it is a part; *other*: words that name the other system in the image.
     """
 
     name: str
@@ -43,24 +45,29 @@ class Mode:
     hsa_size: int = 0
     dump_kernel_limit: int = 0
     warning: str | None = None
+    selected_end: int | None = None
+    other: str = ""
 
 
-def raw_scan(image: ImageFile) -> Scan:
+def raw_scan(image: Source) -> Scan:
     """The image as s390/ wants to search it."""
     def scan(start: int, end: int, overlap: int) -> Iterator[tuple[int, bytes]]:
         return image.scan(start, end, overlap=overlap)
     return scan
 
 
-def raw_reader(image: ImageFile) -> Read:
+def raw_reader(image: Source) -> Read:
     """The image as it lies, read by offset."""
     def read(offset: int, size: int) -> bytes:
         return image.pread(size, offset)
     return read
 
 
-def refuse_contradictions(wanted: str, *, oldmem: bool, hsa: bool, hsa_size: bool) -> None:
+def refuse_contradictions(wanted: str, *, oldmem: bool, hsa: bool, hsa_size: bool, select: str = "prod") -> None:
     """Raise UsageError for options that do not go together; the flags say which were given. Looks at no file."""
+    if select != "prod" and (hsa or wanted == "zfcpdump" or (wanted, select) in {("plain", "kdump"), ("kdump", "all")}):
+        other = "an HSA file" if hsa else f"mode {wanted}"
+        raise UsageError(f"--select {select} cannot be combined with {other}; leave one of them out")
     if wanted not in MODES:
         raise UsageError(f"unknown mode {wanted!r}; one of {', '.join(MODES)}")
     if oldmem and (hsa or wanted in {"zfcpdump", "plain"}):
@@ -75,12 +82,14 @@ def refuse_contradictions(wanted: str, *, oldmem: bool, hsa: bool, hsa_size: boo
                          "give it with --hsa FILE")
 
 
-def choose_mode(image: ImageFile, wanted: str, oldmem: tuple[int, int] | None, hsa: ImageFile | None,
-                hsa_size: int | None) -> Mode:
+def choose_mode(image: Source, wanted: str, oldmem: tuple[int, int] | None, hsa: Source | None,
+                hsa_size: int | None, select: str = "prod") -> Mode:
     """The mode of *image* under the given options, which do not contradict each other (refuse_contradictions).
 
     Raises UsageError or ImageError with what to do.
     """
+    if select != "prod":
+        return _selected(image, select, Crashkernel(*oldmem) if oldmem is not None else None)
     if hsa is not None:
         return _zfcpdump(image, hsa, hsa_size, "option")
     if oldmem is not None:
@@ -99,7 +108,7 @@ def choose_mode(image: ImageFile, wanted: str, oldmem: tuple[int, int] | None, h
         if found is not None:
             return found
     header = next((h for h in headers if h.ranges[-1].end == image.size), None)
-    if header is not None:
+    if header is not None and image.container.format == "raw":  # a container was written by somebody who saw the whole memory
         raise ImageError(f"{image.name}: this looks like the memory of a zfcpdump system (a dump kernel's header is at "
                          f"{header.offset:#x}), whose first bytes are in the HSA image; give that file with --hsa FILE, "
                          "or --mode plain if no dump kernel ran")
@@ -110,11 +119,25 @@ def choose_mode(image: ImageFile, wanted: str, oldmem: tuple[int, int] | None, h
     return _plain(image, "image", "nothing shows that a dump kernel ran in this memory")
 
 
-def _plain(image: ImageFile, origin: str, reason: str, warning: str | None = None) -> Mode:
+def _selected(image: Source, select: str, given: Crashkernel | None) -> Mode:
+    """The dump kernel's memory [0, S), or everything, as it lies."""
+    if select == "all":
+        return replace(_plain(image, "option", "all memory as it lies was asked for"),
+                       other="; the swap of a kdump image is not undone (--select prod)")
+    found = _given_oldmem(image, given) if given is not None else _find_swap(image)
+    if found is None or found.crashkernel is None:
+        raise UsageError(f"{image.name}: --select kdump: nothing shows that a kdump kernel ran in this memory; leave the option out, "
+                         "or give its area with --oldmem B:S")
+    size = found.crashkernel.size
+    return replace(_plain(image, "option", f"the dump kernel's memory [0, {size:#x}) was asked for"), selected_end=size,
+                   other="; the crashed (production) system is in the image, too (--select prod)")
+
+
+def _plain(image: Source, origin: str, reason: str, warning: str | None = None) -> Mode:
     return Mode("plain", origin, reason, plain_memory(image), warning=warning)
 
 
-def _zfcpdump(image: ImageFile, hsa: ImageFile, hsa_size: int | None, origin: str) -> Mode:
+def _zfcpdump(image: Source, hsa: Source, hsa_size: int | None, origin: str) -> Mode:
     if hsa.size == 0:
         raise ImageError(f"{hsa.name}: the HSA image is empty; copy it again "
                          "from the zfcpdump kernel's /proc/vmcore, where the memory from physical address 0 on is")
@@ -136,12 +159,12 @@ def _zfcpdump(image: ImageFile, hsa: ImageFile, hsa_size: int | None, origin: st
                 hsa_size=size, dump_kernel_limit=size, warning=warning)
 
 
-def _kdump(image: ImageFile, area: Crashkernel, origin: str, reason: str, warning: str | None = None) -> Mode:
+def _kdump(image: Source, area: Crashkernel, origin: str, reason: str, warning: str | None = None) -> Mode:
     return Mode("kdump", origin, reason, kdump_memory(image, area), crashkernel=area, dump_kernel_limit=area.size,
-                warning=warning)
+                warning=warning, other="; the dump kernel is in the image, too (--select kdump)")
 
 
-def _given_oldmem(image: ImageFile, area: Crashkernel) -> Mode:
+def _given_oldmem(image: Source, area: Crashkernel) -> Mode:
     wrong = area.why_not()
     if wrong is not None:
         raise UsageError(f"--oldmem: {wrong}")
@@ -155,13 +178,13 @@ def _given_oldmem(image: ImageFile, area: Crashkernel) -> Mode:
     return _kdump(image, area, "option", f"{area} were given", warning)
 
 
-def _old_os_info(image: ImageFile, area: Crashkernel) -> OsInfo | Absent:
+def _old_os_info(image: Source, area: Crashkernel) -> OsInfo | Absent:
     memory = kdump_memory(image, area)
     lowcore = read_absolute_lowcore(memory.read)
     return lowcore if isinstance(lowcore, Absent) else read_os_info(memory.read, lowcore.os_info)
 
 
-def _find_swap(image: ImageFile) -> Mode | None:
+def _find_swap(image: Source) -> Mode | None:
     """Kdump mode by the image's own evidence: the parameter area, confirmed by the crashed system's os_info."""
     read = raw_reader(image)
     area = read_crashkernel(read)
@@ -192,7 +215,7 @@ def _find_swap(image: ImageFile) -> Mode | None:
     return _swap_by_os_info(image)
 
 
-def _swap_by_os_info(image: ImageFile, *, everywhere: bool = True) -> Mode | None:
+def _swap_by_os_info(image: Source, *, everywhere: bool = True) -> Mode | None:
     """The parameter area is lost: B and S from an os_info page, if the swap they describe leads to a valid os_info.
 
     A terabyte that is not a kernel's memory is not searched to its end: beyond 2 GiB only if a lowcore is at 0, and
@@ -219,7 +242,7 @@ def _swap_by_os_info(image: ImageFile, *, everywhere: bool = True) -> Mode | Non
     return None
 
 
-def _swap_by_header(image: ImageFile, headers: Sequence[FinishedHeader]) -> Mode | None:
+def _swap_by_header(image: Source, headers: Sequence[FinishedHeader]) -> Mode | None:
     """Parameter area and os_info are lost: B and S are what a dump kernel's finished header leaves out of memory, if a lowcore
     is where that swap would have put the crashed system's.
     """
@@ -237,13 +260,13 @@ def _swap_by_header(image: ImageFile, headers: Sequence[FinishedHeader]) -> Mode
     return None
 
 
-def _low_headers(image: ImageFile) -> list[FinishedHeader]:
+def _low_headers(image: Source) -> list[FinishedHeader]:
     """Finished headers of a dump kernel in low memory, over memory from 0 on."""
     headers = find_finished_headers(raw_reader(image), raw_scan(image), min(_ZFCPDUMP_HEADER_LIMIT, image.size))
     return [h for h in headers if h.ranges[0].start == 0]
 
 
-def linux_evidence(image: ImageFile, mode: Mode) -> str | None:
+def linux_evidence(image: Source, mode: Mode) -> str | None:
     """Where a sign of an s390x Linux system is: "crashed system", "image" (only in the image as it lies), or None."""
     for read, who in ((mode.memory.read, "crashed system"), (raw_reader(image), "image")):
         lowcore = read_absolute_lowcore(read)
@@ -255,7 +278,7 @@ def linux_evidence(image: ImageFile, mode: Mode) -> str | None:
     return None
 
 
-def not_linux(image: ImageFile, mode: Mode) -> ImageError:
+def not_linux(image: Source, mode: Mode) -> ImageError:
     """The refusal of an image without any evidence."""
     where = f"{image.name}" if not mode.hsa_size else f"{image.name} with this HSA image"
     lowcore = read_absolute_lowcore(mode.memory.read)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from vmcorefs.image.file import ImageFile
+from vmcorefs.image.source import Source
 from vmcorefs.oldmem.mapping import ADDRESS_END, OldMemory, Segment
 
 
-def plain_memory(image: ImageFile) -> OldMemory:
+def plain_memory(image: Source) -> OldMemory:
     """Address a = raw(a)."""
     return OldMemory([Segment(0, ADDRESS_END, image, 0, "direct")])

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 SCHEMA = 2
 _LOG = "log of the crashed kernel"
 _CPU_LIMIT = 512  # NR_CPUS of s390 at most
+_TEXT_LIMIT = 500
 _FOLDER = "mnt"  # where the command lines say that the image is mounted, if it is not
 
 
@@ -41,6 +42,25 @@ class FileInfo:
     path: str
     size: int
     modified: str
+
+
+@dataclass(frozen=True)
+class ContainerInfo:
+    """What the file that holds the memory says about itself; *parts*: its files; *time*: UTC, ISO 8601, of the dump."""
+
+    format: str
+    writer: str
+    detail: str
+    parts: list[str]
+    memory: list[list[int]]
+    cpus: int
+    vmcoreinfo: bool
+    dump_level: int | None
+    incomplete: str | None
+    time: str | None
+    release: str | None
+    machine: str | None
+    problems: list[str]
 
 
 @dataclass(frozen=True)
@@ -85,7 +105,9 @@ class CrashInfo:
 
 @dataclass(frozen=True)
 class CpuInfo:
-    """A CPU with notes: *number* is pr_pid of its NT_PRSTATUS; psw as hex text; *panicked*: None if not known."""
+    """A CPU with notes: *number* is pr_pid of its NT_PRSTATUS; psw as hex text; *panicked*: None if not known; *in_memory*: the
+    PSW (hex) that its save area in memory has, where the registers there are not those that are served.
+    """
 
     number: int
     address: int | None
@@ -96,6 +118,7 @@ class CpuInfo:
     state: str
     panicked: bool | None
     origin: str
+    in_memory: str | None
 
 
 @dataclass(frozen=True)
@@ -139,6 +162,7 @@ class Info:
     schema: int
     version: str
     image: FileInfo
+    container: ContainerInfo | None
     hsa: FileInfo | None
     hsa_size: FactInfo | None
     mode: FactInfo
@@ -201,7 +225,8 @@ def make_info(dump: Dump, *, mountpoint: str | None = None) -> Info:
     return Info(
         schema=SCHEMA,
         version=__version__,
-        image=_file(dump.image),
+        image=_file(dump.image.files[0]),
+        container=_container(dump),
         hsa=_file(dump.hsa) if dump.hsa is not None else None,
         hsa_size=_hsa_size(dump),
         mode=FactInfo(dump.mode.name, dump.mode_origin),
@@ -249,6 +274,22 @@ def _file(file: Any) -> FileInfo:
     return FileInfo(printable(file.path), file.size, modified or "")
 
 
+def _container(dump: Dump) -> ContainerInfo | None:
+    """None for a raw image in one file."""
+    container, files = dump.image.container, dump.image.files
+    if container.format == "raw" and len(files) == 1:
+        return None
+
+    def text(words: str | None) -> str | None:
+        return None if words is None else printable(words)[:_TEXT_LIMIT]
+
+    return ContainerInfo(
+        container.format, container.writer, printable(container.detail)[:_TEXT_LIMIT], [printable(file.path) for file in files],
+        [list(r) for r in container.memory], len(container.cpu_notes) or len(container.prefixes), container.vmcoreinfo is not None,
+        container.dump_level, text(container.incomplete), None if container.time is None else _utc(int(container.time)),
+        text(container.release), text(container.machine), [printable(problem)[:_TEXT_LIMIT] for problem in container.problems])
+
+
 def _utc(seconds: int) -> str | None:
     """ISO 8601; None for what is no time."""
     try:
@@ -274,8 +315,9 @@ def _crashkernel(dump: Dump) -> dict[str, Any] | None:
 
 
 def _vmcoreinfo_origin(dump: Dump) -> str:
-    info = dump.vmcoreinfo
-    return dump.capture.origin("vmcoreinfo") if info is not None and info.origin == "option" else "VMCOREINFO of the crashed kernel"
+    origin = dump.vmcoreinfo.origin if dump.vmcoreinfo is not None else ""
+    given = {"option": dump.capture.origin("vmcoreinfo"), "container": "VMCOREINFO in the container"}
+    return given.get(origin, "VMCOREINFO of the crashed kernel")
 
 
 def _release(info: Vmcoreinfo | Absent | None, origin: str) -> FactInfo | None:
@@ -375,8 +417,9 @@ def _cpus(dump: Dump, crash: Crash | None) -> Iterator[CpuInfo]:
         psw = cpu.save_area.psw
         logical = _logical(dump, cpu.save_area.prefix_address) if cpu.logical is None else cpu.logical
         panicked = None if crash is None or crash.cpu is None or crash.panic is None or logical is None else crash.cpu == logical
+        other = dump.container_cpus.in_memory.get(cpu.save_area.prefix_address) if dump.container_cpus else None
         yield CpuInfo(number, cpu.address, logical, cpu.save_area.prefix_address, psw[:8].hex(), psw[8:].hex(), describe_psw(psw),
-                      panicked, cpu.origin)
+                      panicked, cpu.origin, other.psw.hex() if other is not None else None)
 
 
 def _logical(dump: Dump, prefix: int) -> int | None:

@@ -14,7 +14,7 @@ from vmcorefs.quantities import human_size, round_up
 
 if TYPE_CHECKING:
     from vmcorefs.dump import Dump
-    from vmcorefs.image.file import ImageFile
+    from vmcorefs.image.source import Source
 
 _KEPT = 2  # of a long run of pieces of one kind, at either end
 _RUN = 6  # longer runs are drawn as one piece with a number
@@ -100,7 +100,7 @@ def make_map(dump: Dump) -> Map:
     return Map(dump.mode.name, tuple(loads), tuple(everything), tuple(files), dump.mode.dump_kernel_limit)
 
 
-def _cut_at_end(piece: Piece, file: ImageFile) -> Iterator[Piece]:
+def _cut_at_end(piece: Piece, file: Source) -> Iterator[Piece]:
     assert piece.source is not None and piece.offset is not None and piece.start is not None
     there = max(0, min(piece.size, round_up(file.size) - piece.source))
     if there:
@@ -110,7 +110,7 @@ def _cut_at_end(piece: Piece, file: ImageFile) -> Iterator[Piece]:
                       source=piece.source + there)
 
 
-def _with_gaps(memory: Sequence[Piece], area: tuple[int, int] | None, top: int, image: ImageFile) -> Iterator[Piece]:
+def _with_gaps(memory: Sequence[Piece], area: tuple[int, int] | None, top: int, image: Source) -> Iterator[Piece]:
     at = 0
     for piece in [*memory, Piece("end", 0, start=top)]:
         assert piece.start is not None
@@ -120,7 +120,7 @@ def _with_gaps(memory: Sequence[Piece], area: tuple[int, int] | None, top: int, 
         at = piece.start + piece.size
 
 
-def _gap(start: int, end: int, area: tuple[int, int] | None, image: ImageFile) -> Iterator[Piece]:
+def _gap(start: int, end: int, area: tuple[int, int] | None, image: Source) -> Iterator[Piece]:
     """Addresses without a PT_LOAD: the crashkernel area, and holes beside it."""
     a, e = area or (end, end)
     for kind, first, last, source in (("hole", start, min(end, a), start), ("crashkernel", max(start, a), min(end, e), 0),

@@ -186,7 +186,8 @@ class _Text:
         info = self.info
         yield from self._row("memory", f"{human_size(total((a, b) for a, b in info.memory_map))} served", info.physmem)
         for row in info.memory[:_SHOWN]:
-            yield from self.style.row("", _memory_row(row), indent=2, width=_NAME)
+            yield from self.style.row("", _memory_row(row, raw=info.container is None or info.container.format == "raw"), indent=2,
+                                      width=_NAME)
         if len(info.memory) > _SHOWN:
             yield from self._row("more", f"{len(info.memory) - _SHOWN} ranges, see --json or --map")
         yield from self._row("vmcore", f"{info.vmcore_size} bytes, of which {info.header_size} are header")
@@ -194,6 +195,7 @@ class _Text:
     def _evidence(self) -> Iterator[str]:
         info = self.info
         yield from self._row("image", f"{info.image.path} ({human_size(info.image.size)})")
+        yield from self._container()
         if info.hsa is not None and info.hsa_size is not None:
             yield from self._row("HSA", f"{info.hsa.path} ({human_size(info.hsa_size.value)} of it are used)", info.hsa_size)
         yield from self._row("mode", f"{info.mode.value}: {info.mode_reason}", info.mode)
@@ -218,6 +220,21 @@ class _Text:
         yield from self._row("kernel image", "PT_LOAD of its own" if info.image_load.value else "no PT_LOAD of its own",
                              info.image_load)
         yield from self._row("vector notes", "of all CPUs" if info.vector.value else "none", info.vector)
+
+    def _container(self) -> Iterator[str]:
+        container = self.info.container
+        if container is None:
+            return
+        if len(container.parts) > 1:
+            names = [os.path.basename(part) for part in container.parts]
+            yield from self._row("parts", f"{len(names)} files: {names[0]} ... {names[-1]}")
+        has = [f"{container.cpus} CPU(s)" if container.cpus else "", "VMCOREINFO" if container.vmcoreinfo else "",
+               f"{len(container.memory)} memory range(s)" if container.memory else "", f"time {container.time}" if container.time else "",
+               f"release {container.release}" if container.release else ""]
+        yield from self._row("container", f"{container.detail or container.format}; it states "
+                             f"{', '.join(filter(None, has)) or 'nothing else'}")
+        if container.incomplete:
+            yield from self._row("INCOMPLETE", container.incomplete)
 
     def _checks(self) -> Iterator[str]:
         checks = self.info.checks
@@ -244,10 +261,11 @@ def _time(seconds: float) -> str:
 def _cpu(cpu: CpuInfo) -> str:
     names = [f"{word} {value}" for word, value in (("logical", cpu.logical), ("address", cpu.address)) if value is not None]
     panicked = "; this one panicked" if cpu.panicked else ""
-    return f"{', '.join([*names, f'prefix {cpu.prefix:#x}'])} PSW {cpu.psw_mask} {cpu.psw_address}: {cpu.state}{panicked}"
+    other = f"; its save area in memory has other registers, PSW {cpu.in_memory[:16]} {cpu.in_memory[16:]}" if cpu.in_memory else ""
+    return f"{', '.join([*names, f'prefix {cpu.prefix:#x}'])} PSW {cpu.psw_mask} {cpu.psw_address}: {cpu.state}{panicked}{other}"
 
 
-def _memory_row(row: dict[str, object]) -> str:
+def _memory_row(row: dict[str, object], *, raw: bool) -> str:
     start, end, kind = row["start"], row["end"], row["kind"]
     assert isinstance(start, int) and isinstance(end, int)
     text = f"{start:#x}-{end:#x} ({human_size(end - start)})"
@@ -258,4 +276,6 @@ def _memory_row(row: dict[str, object]) -> str:
     if kind == "missing":
         return f"{text} MISSING: beyond the end of the image"
     name = os.path.basename(str(row["source"]))
+    if not raw and kind != "HSA":
+        return f"{text} {kind}: address {row['source_offset']:#x} of the memory in {name}"
     return f"{text} {kind}: in {name} at {row['source_offset']:#x}"

@@ -27,7 +27,7 @@ CREGS = 0x1380
 
 STATUS_SIZE = 0x200
 MCESA_VECTOR_SIZE = 512
-_MCESA_ORIGIN = ~0x3FF
+MCESA_ORIGIN = ~0x3FF
 
 _NEW_PSWS = struct.Struct(">" + "QQ" * 6)
 _PSW_EA_BA = 0x0000000180000000  # 64-bit addressing
@@ -101,7 +101,7 @@ def read_vector_registers(read: Read, prefix: int) -> bytes | Absent:
     Absolute lowcore's mcesad is the early static area (setup.c), not CPU 0's in 6.1 (smp_reinit_ipl_cpu).
     """
     try:
-        origin = int.from_bytes(read(prefix + MCESAD, 8), "big") & _MCESA_ORIGIN
+        origin = int.from_bytes(read(prefix + MCESAD, 8), "big") & MCESA_ORIGIN
         if origin == 0:
             return Absent(f"vector registers: mcesad of the lowcore at {prefix:#x} is 0")
         return read(origin, MCESA_VECTOR_SIZE)

@@ -8,7 +8,7 @@ from bisect import bisect_right
 from typing import NamedTuple
 
 from vmcorefs.errors import OldmemReadError
-from vmcorefs.image.file import ImageFile
+from vmcorefs.image.source import Source
 from vmcorefs.oldmem.mapping import OldMemory
 from vmcorefs.vmcore.merge import Merged
 
@@ -19,7 +19,7 @@ class Region(NamedTuple):
     start: int
     end: int
     kind: str
-    file: ImageFile | None
+    file: Source | None
     source: int
     address: int | None
 

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vmcorefs.elf import pack_note
+from vmcorefs.elf import (
+    NT_PRFPREG,
+    NT_PRPSINFO,
+    NT_PRSTATUS,
+    NT_S390_CTRS,
+    NT_S390_PREFIX,
+    NT_S390_TIMER,
+    NT_S390_TODCMP,
+    NT_S390_TODPREG,
+    NT_S390_VXRS_HIGH,
+    NT_S390_VXRS_LOW,
+    pack_note,
+)
 from vmcorefs.s390.save_area import SaveArea
-
-NT_PRSTATUS = 1
-NT_PRFPREG = 2
-NT_PRPSINFO = 3
-NT_S390_TIMER = 0x301
-NT_S390_TODCMP = 0x302
-NT_S390_TODPREG = 0x303
-NT_S390_CTRS = 0x304
-NT_S390_PREFIX = 0x305
-NT_S390_VXRS_LOW = 0x309
-NT_S390_VXRS_HIGH = 0x30A
 
 _CORE = b"CORE"  # KEXEC_CORE_NOTE_NAME; crash_dump.c: nt_name
 _LINUX = b"LINUX"

@@ -1,0 +1,1 @@
+"""Containers of memory as their writers write them; they share no code with vmcorefs/."""
