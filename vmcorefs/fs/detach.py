@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 import time
 
 from vmcorefs.fs.mounts import MountEntry, find_mount
 
-_SYSTEM_PATH = ":/usr/bin:/bin:/usr/sbin:/sbin"
+_SYSTEM_PATH = "/usr/bin:/bin:/usr/sbin:/sbin"
 
 
 def detach(entry: MountEntry, *, lazy: bool, timeout: float = 30.0) -> str | None:
@@ -17,9 +15,12 @@ def detach(entry: MountEntry, *, lazy: bool, timeout: float = 30.0) -> str | Non
 
     Nothing is touched if by now another mount is on top.
     """
+    import shutil  # these two are heavy, and no mount needs them on its way to the first byte
+    import subprocess
+
     words = "no program to unmount with is installed (fusermount3, fusermount or umount)"
     for command in _commands(entry.mountpoint, lazy=lazy):
-        found = shutil.which(command[0], path=os.environ.get("PATH", "") + _SYSTEM_PATH)
+        found = shutil.which(command[0], path=":".join(filter(None, (os.environ.get("PATH"), _SYSTEM_PATH))))
         if found is None:
             continue
         now = find_mount(entry.mountpoint)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from contextlib import suppress
 
 _VARIABLE = "NOTIFY_SOCKET"
@@ -23,6 +22,8 @@ class ServiceManager:
         """Send ``FIELD=value`` lines in one datagram. A service manager that has gone is no error."""
         if not self._address:
             return
+        import socket  # heavy, and only a service needs it
+
         message = "\n".join(f"{name}={' '.join(str(value).splitlines())}" for name, value in fields.items())
         with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as end:
             end.settimeout(_TIMEOUT)

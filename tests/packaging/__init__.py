@@ -1,0 +1,1 @@
+"""What is installed and packaged: the real packages, in clean systems."""
