@@ -186,12 +186,13 @@ def test_whole_mib_without_data_are_zero_in_what_zgetdump_converted(path: Path) 
         assert source.container.memory == (Range(0, 64 * PAGE), Range(MIB, 4 * MIB + PAGE), Range(5 * MIB, 5 * MIB + PAGE))
 
 
-def test_other_parts_without_data_are_not_even_of_zgetdump(path: Path) -> None:
+@pytest.mark.parametrize(("start", "size"), [(PAGE, 300 * PAGE), (PAGE, 255 * PAGE), (MIB, 300 * PAGE)])
+def test_other_parts_without_data_are_not_even_of_zgetdump(path: Path, start: int, size: int) -> None:
     """zgetdump makes the same of what makedumpfile had filtered out."""
-    loads = [Load(0, RANDOM[:PAGE]), Load(PAGE, b"", memsz=300 * PAGE), Load(301 * PAGE, RANDOM[:PAGE])]
+    loads = [Load(0, RANDOM[:PAGE]), Load(start, b"", memsz=size), Load(start + size, RANDOM[:PAGE])]
     with opened(path, elf.zgetdump(loads, NOTES)) as source:
         assert source.container.writer == "zgetdump"
-        assert kind_at(source, PAGE) == "filtered"
+        assert kind_at(source, start) == "filtered"
 
 
 def test_makedumpfile_of_a_zgetdump_core_is_not_taken_for_zgetdump(path: Path) -> None:
@@ -475,6 +476,7 @@ def test_what_a_wrong_elf_header_is_told(path: Path, field: str, value: int, wor
 
 
 @pytest.mark.parametrize(("field", "value", "words"), [
+    ("p_filesz", 3 * PAGE + 1, "PT_LOAD 1: p_filesz 0x3001 at offset 0x98 is more than p_memsz 0x3000"),
     ("p_filesz", 4 * PAGE, "PT_LOAD 1: p_filesz 0x4000 at offset 0x98 is more than p_memsz 0x3000"),
     ("p_memsz", (1 << 46) + 1, "PT_LOAD 1: p_paddr 0x0 at offset 0x90 and p_memsz 0x400000000001 lead beyond 0x400000000000"),
     ("p_paddr", (1 << 64) - PAGE, "PT_LOAD 1: p_paddr 0xfffffffffffff000 at offset 0x90"),
@@ -487,6 +489,13 @@ def test_what_a_wrong_program_header_is_told(path: Path, field: str, value: int,
     offset, size = P_FIELDS[field]
     data[EHDR + PHDR + offset:EHDR + PHDR + offset + size] = value.to_bytes(size, "big")
     assert words in refusal(path, bytes(data))
+
+
+def test_the_elf_header_is_no_memory_wherever_the_program_headers_are(path: Path) -> None:
+    data = bytearray(elf.qemu([Load(0, RANDOM[:100])], cpu(1)))
+    at = data.index(struct.pack(">II", 1, 0), 192 + PHDR) + P_FIELDS["p_offset"][0]
+    data[at:at + 8] = bytes(8)
+    assert f"PT_LOAD 1: p_offset 0x0 at offset {at:#x} leads into the file's own headers" in refusal(path, bytes(data))
 
 
 def test_random_damage_of_the_headers_is_never_more_than_an_error(path: Path) -> None:

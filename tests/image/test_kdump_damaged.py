@@ -22,13 +22,14 @@ from tests.image.model import PAGE, check_all, check_read, error_at, never_wrong
 from tests.image.opening import cost_of_opening
 from vmcorefs.errors import ImageError
 from vmcorefs.image import open_image
+from vmcorefs.image.source import Source
 
 NOTES = elf.PRPSINFO + elf.cpu(0) + elf.cpu(1)
 TEXT = b"OSRELEASE=6.1.0-test\n"
 PAGES = {n: page_of(n) for n in range(60) if n % 5}
 ABSENT = frozenset(n for n in range(60) if n % 5 == 0 and n != 30)
 DUMP = Kdump(PAGES, ABSENT, notes=NOTES, vmcoreinfo=TEXT)
-MODEL: dict[int, bytes | str] = dict.fromkeys(ABSENT, bytes(PAGE)) | dict(PAGES)
+MODEL: dict[int, bytes | str] = {**dict.fromkeys(ABSENT, bytes(PAGE)), **PAGES}
 GOOD = DUMP.build()
 MEMORY_LIMIT = 100 << 10  # KiB
 
@@ -56,7 +57,7 @@ def test_cut_off_behind_them_the_pages_that_are_there_are_served(path: Path, siz
              else "missing" for n, page in MODEL.items()}
     with opened(path, GOOD[:size]) as source:
         assert source.container.incomplete is not None
-        assert f"cut off" in source.container.incomplete
+        assert "cut off" in source.container.incomplete
         if size > DUMP.data:
             first = min(n for n in PAGES if pages[n] == "missing")
             assert f"cut off at {size:#x}" in source.container.incomplete
@@ -90,6 +91,13 @@ def test_a_file_that_shrinks_while_it_is_open_is_no_crash(path: Path) -> None:
 _RIGHT = {name: int.from_bytes(GOOD[offset:offset + size], "big") for name, (offset, size) in FIELDS.items()}
 
 
+def attempt(path: Path) -> tuple[str, Source | None]:
+    try:
+        return "", open_image(path)
+    except ImageError as error:
+        return str(error), None
+
+
 @pytest.mark.parametrize("name", FIELDS)
 @pytest.mark.parametrize("value", ["0", "1", "-1", "+1", "half", "max"])
 def test_no_value_of_any_field_leads_to_a_wrong_byte(path: Path, name: str, value: str) -> None:
@@ -97,11 +105,10 @@ def test_no_value_of_any_field_leads_to_a_wrong_byte(path: Path, name: str, valu
     wrong = {"0": 0, "1": 1, "-1": max(right - 1, 0), "+1": right + 1, "half": 1 << (8 * size - 1), "max": (1 << 8 * size) - 1}[value]
     dump = replace(DUMP, fields={name: wrong})
     path.write_bytes(dump.build())
-    try:
-        source = open_image(path)
-    except ImageError as error:
-        assert "\n" not in str(error)
-        assert f"{FIELDS[name][0]:#x}" in str(error) or "offset" in str(error), str(error)
+    said, source = attempt(path)
+    if source is None:
+        assert "\n" not in said
+        assert "offset 0x" in said or " at 0x" in said, said
         return
     with source:
         pages = MODEL if source.container.dump_level == 1 and not _is_incomplete(name, wrong) else MODEL | dict.fromkeys(ABSENT, "filtered")
@@ -139,12 +146,9 @@ def test_a_wrong_field_is_named(path: Path, fields: dict[str, int], words: str) 
     assert words in refusal(path, replace(DUMP, fields=fields).build())
 
 
-def test_a_gap_before_the_first_page_is_a_warning(path: Path) -> None:
-    pages = {n: page_of(n) for n in range(2000)}
-    dump = Kdump(pages, fields={"max_mapnr_64": 100})
-    with opened(path, dump.build()) as source:
-        assert any("lie unused between the page descriptors" in problem for problem in source.container.problems)
-        assert source.size == 100 * PAGE
+def test_more_descriptors_than_pages_are_refused(path: Path) -> None:
+    dump = Kdump({n: page_of(n) for n in range(600)}, fields={"max_mapnr_64": 100})
+    assert "max_mapnr in the header is wrong" in refusal(path, dump.build())
 
 
 @pytest.mark.parametrize(("cut", "words"), [(len(NOTES) - 4, "damaged notes at 0x1068"), (20, "damaged notes at 0x1068")])
@@ -214,9 +218,6 @@ def test_a_descriptor_that_lies_spoils_its_page_only(path: Path, pfn: int, chang
     if kind is None and pfn == 59:
         kind, words = "missing", "cut off"
     data = with_descriptor(GOOD, pfn, **changes)
-    if pfn == 1 and 0 < changes.get("offset", 0) < DUMP.data:
-        assert "first page's data begin at" in refusal(path, data)
-        return
     with opened(path, data) as source:
         pages: dict[int, bytes | str] = MODEL if kind is None else MODEL | {pfn: kind}
         check_all(source, pages, 62, reads=10)
@@ -257,7 +258,8 @@ def test_a_page_that_unpacks_to_anything_else_than_a_page_is_broken(path: Path, 
 
 
 def test_damaged_pages_cost_no_memory(path: Path) -> None:
-    bombs = [packed(bytes(4_000_000), "zlib"), ZSTD_GIB[:4000], b"\xff\xff\xff\xff\x0f" + bytes(100), packed(bytes(1 << 27), "zstd without size")]
+    bombs = [packed(bytes(4_000_000), "zlib"), ZSTD_GIB[:4000], b"\xff\xff\xff\xff\x0f" + bytes(100),
+             packed(bytes(1 << 24), "zstd without size")]
     kinds = [FLAGS["zlib"], FLAGS["zstd"], FLAGS["snappy"], FLAGS["zstd"]]
     dump = Kdump({n: page_of(n) for n in range(256)})
     data = bytearray(dump.build())
@@ -282,8 +284,7 @@ def sparse_dump(path: Path, max_pfn: int, *, ones: bool, rest: bytes = b"", **fi
     with open(path, "wb") as file:
         file.write(small.build()[:small.bitmap])
         if ones:
-            for _ in range(-(-blocks // 256)):
-                file.write(b"\xff" * (256 * PAGE))
+            file.writelines(b"\xff" * (256 * PAGE) for _ in range(-(-blocks // 256)))
         file.truncate(small.bitmap + 2 * blocks * PAGE)
         file.seek(0, os.SEEK_END)
         file.write(rest)

@@ -125,6 +125,11 @@ def test_an_end_marker_of_an_older_dump_is_doubtful(path: Path) -> None:
         assert "is older than the header" in source.container.problems[0]
 
 
+def test_zgetdump_gives_both_times_the_same_value(path: Path) -> None:
+    with opened(path, GOOD[:-16] + end_marker(tod(1_700_000_000))) as source:
+        assert source.container.problems == ()
+
+
 def test_a_limited_dump_is_partial_though_it_is_finished(path: Path) -> None:
     with opened(path, with_fields(GOOD, mem_size_real=1 << 30)) as source:
         assert source.container.incomplete is not None

@@ -51,7 +51,7 @@ FORMATS: tuple[Format, ...] = (
     Format("bgzip", lambda head, file: head[:4] == b"\x1f\x8b\x08\4" and head[10:16] == b"\6\0BC\2\0", "vmcorefs.image.bgzip"),
     Format("seekable zstd", lambda head, file: head[1:4] in {b"\xb5\x2f\xfd", b"\x2a\x4d\x18"} and _tail(file, 4) == b"\xb1\xea\x92\x8f",
            "vmcorefs.image.seekable_zstd"),
-    Format("xz", lambda head, file: head[:6] == b"\xfd7zXZ\0" and _tail(file, 2) == b"YZ", "vmcorefs.image.blocked_xz"),
+    Format("xz", lambda head, file: head[:6] == b"\xfd7zXZ\0" and _tail(file, 4)[-2:] in {b"YZ", b"\0\0"}, "vmcorefs.image.blocked_xz"),
 )
 
 

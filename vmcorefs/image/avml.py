@@ -139,8 +139,8 @@ class AvmlSource(Layer):
 def _read_chunk(file: Source, place: int) -> tuple[int, int]:
     """(bytes behind the chunk's first 4, bytes that it unpacks to) of the chunk at *place*."""
     header = file.read_some(13, place)
-    if len(header) < 4:
-        file.pread(4, place)  # raises, with the reason
+    if len(header) < 4 or (header[0] in {0, 0xff} and len(header) < 10):
+        file.pread(10, place)  # raises, with the reason
     kind, length = header[0], int.from_bytes(header[1:4], "little")
     if kind == 0xff and header[:10] != _IDENTIFIER:
         raise _DamagedError(place, "no snappy stream begins here")

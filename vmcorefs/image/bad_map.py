@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from vmcorefs.errors import ImageError, OldmemReadError, printable
 from vmcorefs.image.file import ImageFile, read_small_file
 from vmcorefs.image.layer import Layer
-from vmcorefs.image.source import Source
+from vmcorefs.image.source import Absence, Source, sum_up
 from vmcorefs.ranges import Range, merge
 
 _LIMIT = 64 << 20
@@ -71,6 +71,10 @@ class WithoutBadAreas(Layer):
         if good:
             self._file.preadinto(view[:good], offset, salvage=salvage)
         raise OldmemReadError(self.path, offset + good, f"could not be read when the image was taken ({self._map_name})", good=good)
+
+    def absences(self) -> tuple[Absence, ...]:
+        """See Source."""
+        return sum_up(Absence("broken", min(bad.end, self.size) - bad.start, bad.start) for bad in self._bad if bad.start < self.size)
 
     def next_data(self, position: int, end: int) -> tuple[int, int]:
         """See Source."""

@@ -19,8 +19,9 @@ MAGIC = b"\x1f\x8b\x08\x04"
 _HEADER = struct.Struct("<4s6xH2sHH")
 _TRAILER = struct.Struct("<II")  # CRC-32, unpacked size
 _TOGETHER = 16  # members
+_EMPTY_LIMIT = 1 << 16
 _MEMBER_LIMIT = 1 << 16  # bytes that a member unpacks to
-_UNPACK = "bgzip -d"
+_UNPACK = "gzip -dc"
 
 
 def _member_size(header: bytes) -> int | None:
@@ -64,7 +65,7 @@ class _Members(Decoder):
 
 def from_file(file: Source) -> Source:
     """The memory in what a bgzip file has in it. Raises ImageError."""
-    table, place, first, members, incomplete = BlockTable(), 0, 0, 0, None
+    table, place, first, members, empty, incomplete = BlockTable(), 0, 0, 0, 0, None
     header = file.read_some(_HEADER.size, 0)
     while place < file.size:
         length = _member_size(header) if len(header) == _HEADER.size else None
@@ -80,8 +81,10 @@ def from_file(file: Source) -> Source:
                              f"({_MEMBER_LIMIT:#x} are possible)")
         if members % _TOGETHER == 0 and size:
             table.add(place, first)
-            check_blocks(file, len(table.firsts), first, _UNPACK)
-        members += size > 0
+            check_blocks(file, table.count, first, _UNPACK)
+        members, empty = members + (size > 0), empty + (size == 0)
+        if empty > _EMPTY_LIMIT:
+            check_blocks(file, empty, 0, _UNPACK)
         place, first = place + length, first + size
     if not first:
         raise ImageError(f"{file.name}: nothing is in this bgzip file{f' ({incomplete})' if incomplete else ''}")

@@ -12,8 +12,10 @@ from vmcorefs.image.blocks import Blocks, Decoder
 from vmcorefs.image.layer import Layer, check_depth
 from vmcorefs.image.page_cache import PageCache
 from vmcorefs.image.source import ADDRESS_LIMIT, Container, Source
+from vmcorefs.quantities import human_size
 
 BLOCKS_LIMIT = 1 << 21
+_SMALL, _SMALL_COUNT = 1024, 4096  # blocks smaller than this one on the average: not more than so many
 _CURSOR_BYTES = 96 << 20  # a decoder may need as much memory as its block has bytes
 
 
@@ -66,12 +68,16 @@ class BlockFile(Layer):
 
 
 def check_blocks(file: Source, count: int, size: int, command: str) -> None:
-    """Raise ImageError if there are too many blocks or bytes in *file*; *command* unpacks it."""
-    if count > BLOCKS_LIMIT:
-        raise ImageError(f"{file.name}: it is compressed in more than {BLOCKS_LIMIT} blocks; unpack it first, for example: "
-                         f"{command} {file.name}")
+    """Raise ImageError if *count* blocks of *size* bytes together are too many or too small, or too much; *command* unpacks them."""
+    if count > BLOCKS_LIMIT or (count > _SMALL_COUNT and size < count * _SMALL):
+        raise ImageError(f"{file.name}: {count} blocks with {human_size(size)} in them cannot be read at random; {unpack(file, command)}")
     if size > ADDRESS_LIMIT:
         raise ImageError(f"{file.name}: {size:#x} bytes cannot be in it; it is damaged")
+
+
+def unpack(file: Source, command: str) -> str:
+    """What to do with a file that is not read at random."""
+    return f"unpack it first: {command} {file.name} > {file.name}.raw"
 
 
 def open_inside(inside: BlockFile, words: str, incomplete: str | None = None) -> Source:

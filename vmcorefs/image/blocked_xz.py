@@ -13,7 +13,7 @@ from array import array
 from collections.abc import Iterator
 
 from vmcorefs.errors import ImageError, OldmemReadError
-from vmcorefs.image.blocked import BLOCKS_LIMIT, BlockFile, BlockTable, check_blocks, open_inside
+from vmcorefs.image.blocked import BLOCKS_LIMIT, BlockFile, BlockTable, check_blocks, open_inside, unpack
 from vmcorefs.image.blocks import Decoder
 from vmcorefs.image.foreign import refuse_foreign
 from vmcorefs.image.source import Source
@@ -27,7 +27,8 @@ _MEMORY_LIMIT = 80 << 20  # xz -9 needs 65 MiB
 _BLOCK_LIMIT = 256 << 20  # unpacked; reading at random unpacks half of one at a time
 _INDEX_LIMIT = 20 * BLOCKS_LIMIT
 _STREAMS_LIMIT = 1 << 16
-_UNPACK = "xz -dk"
+_PADDING_LIMIT = 1 << 12
+_UNPACK = "xz -dc"
 
 
 class _Block(Decoder):
@@ -114,15 +115,16 @@ def _streams(file: Source) -> Iterator[_Stream]:
     """From the last to the first."""
     end, count = file.size, 0
     for _ in range(_STREAMS_LIMIT):
-        while end > 0 and _pread(file, 4, end - 4) == bytes(4):  # padding
-            end -= 4
+        padding = _pread(file, min(_PADDING_LIMIT, end), end - min(_PADDING_LIMIT, end))
+        end -= (len(padding) - len(padding.rstrip(b"\0"))) // 4 * 4
         if end <= 0:
             return
         if end % 4 or end < 2 * _HEADER_SIZE:
             break
         stream = _Stream(file, end)
         count += stream.count
-        check_blocks(file, count, 0, _UNPACK)
+        if count > BLOCKS_LIMIT:
+            check_blocks(file, count, 0, _UNPACK)
         yield stream
         end = stream.start
     raise _damaged(file, f"no stream ends at {end:#x}")
@@ -137,7 +139,7 @@ def from_file(file: Source) -> Source:
         for packed, size in stream.blocks():
             if size > _BLOCK_LIMIT:
                 raise ImageError(f"{file.name}: the xz block at {place:#x} unpacks to {human_size(size)}, too much to read at random; "
-                                 f"unpack it: {_UNPACK} {file.name}, or compress again: xz -T0 --block-size=4MiB")
+                                 f"{unpack(file, _UNPACK)}, or compress it again: xz -T0 --block-size=4MiB")
             if size:
                 table.add(place, first)
                 unpadded.append(packed)
@@ -145,7 +147,7 @@ def from_file(file: Source) -> Source:
     if len(unpadded) < 2:
         refuse_foreign(file.name, file.head(HEAD_SIZE))
     if len(flags) != 1:
-        raise ImageError(f"{file.name}: its xz streams have checks of several kinds; unpack it: {_UNPACK} {file.name}")
+        raise ImageError(f"{file.name}: its xz streams have checks of several kinds; {unpack(file, _UNPACK)}")
     table.add(file.size, first)
     check_blocks(file, table.count, first, _UNPACK)
     (check,) = flags
@@ -164,7 +166,7 @@ def _pread(file: Source, size: int, offset: int) -> bytes:
 
 
 def _damaged(file: Source, words: str) -> ImageError:
-    return ImageError(f"{file.name}: damaged xz file: {words}; unpack as much of it as can be: {_UNPACK}c {file.name} > RAW")
+    return ImageError(f"{file.name}: damaged xz file: {words}; {unpack(file, _UNPACK)}")
 
 
 def _varint(value: int) -> bytes:

@@ -102,7 +102,7 @@ def _open(given: Sequence[tuple[KdumpHeader, Source]], *, found: bool) -> Source
     missing = _missing_parts(header, [part for part, _ in parts], memory, found=found)
     tables = [PageTable(file, part) for part, file in parts]
     for table in tables:
-        _examine(table, problems, missing)
+        _examine(table, missing)
     notes = _notes(first, header, problems)
     if header.erased:
         problems.append("makedumpfile erased some data on purpose (--config or --eppic): they are not what was in memory")
@@ -143,7 +143,7 @@ def _notes(file: Source, header: KdumpHeader, problems: list[str]) -> Sorted:
     return found
 
 
-def _examine(table: PageTable, problems: list[str], missing: list[str]) -> None:
+def _examine(table: PageTable, missing: list[str]) -> None:
     """What can be told of a file at once: that it is incomplete, that its bitmaps and descriptors do not fit."""
     header, file = table.header, table.file
     name = os.path.basename(file.name)
@@ -155,17 +155,15 @@ def _examine(table: PageTable, problems: list[str], missing: list[str]) -> None:
         count = table.rank(header.end)
         if not count:
             return
-        first, last = (DESCRIPTOR.unpack(table.descriptors(number, 1)) for number in (0, count - 1))
+        first, second, last = (DESCRIPTOR.unpack(table.descriptors(number, 1)) for number in (0, min(1, count - 1), count - 1))
     except OldmemReadError as error:
         missing.append(f"{name} is cut off within its page descriptors: {error.cause}")
         return
     end = header.descriptors + count * DESCRIPTOR_SIZE
-    if 0 < first[0] < end:
+    begins = end <= first[0] <= end + PAGE_SIZE or end <= second[0] <= end + 2 * PAGE_SIZE  # a zero page for all may come first
+    if not begins and not (header.status & INCOMPLETE and first[0] == 0):
         raise ImageError(f"{file.name}: damaged dump: the bitmap at {header.bitmap2:#x} names {count:#x} pages, whose descriptors end at "
                          f"{end:#x}, but the first page's data begin at {first[0]:#x}; sub_hdr_size or max_mapnr in the header is wrong")
-    if first[0] > end + 2 * PAGE_SIZE:
-        problems.append(f"{name}: {first[0] - end:#x} bytes lie unused between the page descriptors, which end at {end:#x}, and the first "
-                        "page's data; pages may be lost")
     if last[0] + last[1] > file.size:
         start = _first_cut(table, count) * PAGE_SIZE
         missing.append(f"{name} is cut off at {file.size:#x}, the last page's data would end at {last[0] + last[1]:#x}; pages from "

@@ -73,7 +73,7 @@ def parse_header(file: Source) -> KdumpHeader:
     try:
         main = file.pread(_MAIN.size, 0)
     except OldmemReadError as error:
-        raise ImageError(f"{file.name}: the dump ends within its header, at {error.offset:#x}; copy it again") from error
+        raise _cut(file, "header", error) from error
     _, version, utsname, seconds, microseconds, status, block_size, sub_size, bitmap_blocks, max_pfn, _ = _MAIN.unpack(main)
     words = [utsname[at:at + _FIELD].partition(b"\0")[0] for at in range(0, 6 * _FIELD, _FIELD)]
     release, machine = _text(words[2]), _text(words[4])
@@ -83,7 +83,7 @@ def parse_header(file: Source) -> KdumpHeader:
     try:
         sub = file.pread(_SUB.size, PAGE_SIZE)
     except OldmemReadError as error:
-        raise ImageError(f"{file.name}: the dump ends within its sub header, at {error.offset:#x}; copy it again") from error
+        raise _cut(file, "sub header", error) from error
     (_, dump_level, split, start32, end32, vmcoreinfo, vmcoreinfo_size, notes, notes_size, _, eraseinfo_size, start, end,
      max_pfn_64) = _SUB.unpack(sub)
     if version >= 6:
@@ -111,6 +111,12 @@ def parse_header(file: Source) -> KdumpHeader:
         _place(file, "VMCOREINFO", 0x20, vmcoreinfo, vmcoreinfo_size, VMCOREINFO_LIMIT) if version >= 3 else (0, 0),
         _place(file, "notes", 0x30, notes, notes_size, NOTES_LIMIT) if version >= 4 else (0, 0),
         bool(eraseinfo_size) and version >= 5)
+
+
+def _cut(file: Source, what: str, error: OldmemReadError) -> ImageError:
+    if error.kind == "missing":
+        return ImageError(f"{file.name}: the dump is cut off at {file.size:#x}, within its {what}; copy it again")
+    return ImageError(f"{file.name}: the dump's {what} cannot be read: {error.cause} (at {error.offset:#x})")
 
 
 def _check_machine(file: Source, version: int, machine: str | None, block_size: int, main: bytes) -> None:

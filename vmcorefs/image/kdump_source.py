@@ -13,9 +13,9 @@ from vmcorefs.image.kdump_pages import PageTable, ones, zeros
 from vmcorefs.image.layer import Layer
 from vmcorefs.image.page_cache import PageCache
 from vmcorefs.image.segments import NO_MEMORY
-from vmcorefs.image.source import Container, Source
+from vmcorefs.image.source import Absence, Container, Source, sum_up
 from vmcorefs.quantities import PAGE_SIZE
-from vmcorefs.ranges import Range, find
+from vmcorefs.ranges import Range, find, overlap, total
 
 _BATCH = 256  # pages that one step of a read handles
 _SMALL = 16  # pages; who asks for more at once copies everything, which would only wash out the cache
@@ -179,6 +179,18 @@ class KdumpSource(Layer):
             view[i * PAGE_SIZE:(i + 1) * PAGE_SIZE] = page
             if keep:
                 self._cache.put(pfn + i, page)
+
+    def absences(self) -> tuple[Absence, ...]:
+        """See Source. Counted by the bitmaps; pages whose data an incomplete dump lacks are not known before they are read."""
+        kept = total(self._memory)
+        missing = kept - sum(total(overlap(self._memory, table.header.start * PAGE_SIZE, table.header.end * PAGE_SIZE))
+                             for table in self._tables)
+        try:
+            stored = sum(table.rank(table.header.end) for table in self._tables) * PAGE_SIZE
+        except OldmemReadError:
+            return super().absences()
+        filtered = 0 if self._zero else max(kept - missing - stored, 0)
+        return sum_up((*super().absences(), Absence("missing", missing), Absence("filtered", filtered)))
 
     def next_data(self, position: int, end: int) -> tuple[int, int]:
         """See Source: pages that are not stored are left out."""

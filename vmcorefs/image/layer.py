@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from vmcorefs.errors import ImageError, OldmemReadError
 from vmcorefs.image.segments import NO_MEMORY
-from vmcorefs.image.source import Container, Source
+from vmcorefs.image.source import Absence, Container, Source, sum_up
 
 DEPTH_LIMIT = 3  # of files in files; there are files that unpack to themselves
 
@@ -32,6 +32,10 @@ class Layer(Source):
         """See Source."""
         for source in self.below:
             source.close()
+
+    def absences(self) -> tuple[Absence, ...]:
+        """See Source: what the files below have not; addresses are not known."""
+        return sum_up(absence._replace(first=None) for source in self.below for absence in source.absences())
 
     def check_range(self, offset: int, size: int) -> None:
         """Raise OldmemReadError if not even the first byte of [offset, offset + size) is below the end of memory."""

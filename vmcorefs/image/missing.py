@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vmcorefs.errors import OldmemReadError
 from vmcorefs.image.layer import Layer
-from vmcorefs.image.source import Source
+from vmcorefs.image.source import Absence, Source
 from vmcorefs.quantities import PAGE_SIZE
 
 
@@ -32,6 +32,10 @@ class ZerosForMissing(Layer):
             end = min(len(view), done + PAGE_SIZE - (offset + done) % PAGE_SIZE)
             view[done:end] = bytes(end - done)
             done = end
+
+    def absences(self) -> tuple[Absence, ...]:
+        """See Source."""
+        return self._below.absences()
 
     def next_data(self, position: int, end: int) -> tuple[int, int]:
         """See Source."""

@@ -70,11 +70,13 @@ class _Entries:
         """(offset in the file, whether it is stored plain)."""
         header = self._headers[segment]
         where = header + _ENTRIES + 4 * entry
-        value = int.from_bytes(self.file.pread(4, where), "big")
+        data = self.file.pread(8, where - 4)
+        before = int.from_bytes(data[:4], "big") & ~_PLAIN if entry else -1
+        value = int.from_bytes(data[4:], "big")
         block = value & ~_PLAIN
-        if block >= self._sizes[segment]:
+        if not before < block < self._sizes[segment] or (block and not entry):
             raise OldmemReadError(self.file.path, where, f"damaged segment header: the data of a compressed MiB would begin in block "
-                                  f"{block:#x} of {self._sizes[segment]:#x}")
+                                  f"{block:#x} of {self._sizes[segment]:#x}, those of the one before it in {max(before, 0):#x}")
         return header + PAGE_SIZE + block * PAGE_SIZE, bool(value & _PLAIN)
 
     def _open(self, block: int) -> Decoder:

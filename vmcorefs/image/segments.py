@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from vmcorefs.errors import OldmemReadError, ReadErrorKind
-from vmcorefs.image.source import Container, Source
+from vmcorefs.image.source import Absence, Container, Source, sum_up
 
 _ZERO_BLOCK = memoryview(bytes(1 << 16))
 NO_MEMORY = "the dump has no memory at this address"
@@ -117,14 +117,26 @@ class SegmentSource(Source):
             if index + 1 < len(self._starts) and offset >= self._starts[index + 1]:
                 index += 1
 
+    def absences(self) -> tuple[Absence, ...]:
+        """See Source."""
+        below = (absence._replace(first=None) for source in self._owned for absence in source.absences())
+        return sum_up((*self._absent_segments(), *below))
+
+    def _absent_segments(self) -> Iterator[Absence]:
+        for start, end, offset, which in zip(self._starts, self._ends, self._offsets, self._which, strict=True):
+            reader = self._readers[which]
+            if isinstance(reader, Nothing):
+                yield Absence(reader.kind, end - start, start)
+            elif isinstance(reader, Source) and offset + end - start > reader.size:
+                there = max(reader.size - offset, 0)
+                yield Absence("missing", end - start - there, start + there)
+
     def next_data(self, position: int, end: int) -> tuple[int, int]:
         """See Source: zeros and absent bytes are left out; what lies side by side is one part."""
         index = max(bisect_right(self._starts, position) - 1, 0)
         begin = stop = -1
         while index < len(self._starts) and self._starts[index] < end:
             first, last = max(self._starts[index], position), min(self._ends[index], end)
-            if begin >= 0 and first > stop:
-                break
             if first < last:
                 a, e = self._data_of(index, first, last)
                 if begin >= 0 and a > stop:

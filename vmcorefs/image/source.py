@@ -6,11 +6,11 @@ Container: what the file that holds it says about itself. An ImageFile is a Sour
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-from vmcorefs.errors import OldmemReadError
+from vmcorefs.errors import OldmemReadError, ReadErrorKind
 from vmcorefs.quantities import PAGE_SIZE
 from vmcorefs.ranges import Range
 
@@ -28,6 +28,26 @@ class Note(NamedTuple):
     name: bytes
     type: int
     desc: bytes
+
+
+class Absence(NamedTuple):
+    """Memory that is known to be unreadable before it is read: why (as OldmemReadError has it), how many bytes, the first address
+    (None: not known).
+    """
+
+    kind: ReadErrorKind
+    size: int
+    first: int | None = None
+
+
+def sum_up(absences: Iterable[Absence]) -> tuple[Absence, ...]:
+    """One for each kind."""
+    sums: dict[ReadErrorKind, Absence] = {}
+    for absence in absences:
+        known = sums.get(absence.kind, Absence(absence.kind, 0))
+        firsts = [first for first in (known.first, absence.first) if first is not None]
+        sums[absence.kind] = Absence(absence.kind, known.size + absence.size, min(firsts, default=None))
+    return tuple(absence for absence in sums.values() if absence.size)
 
 
 @dataclass(frozen=True)
@@ -96,6 +116,10 @@ class Source(ABC):
         (end, end) where there is none. What is returned may still turn out to be zeros or unreadable.
         """
         return position, end
+
+    def absences(self) -> tuple[Absence, ...]:
+        """What of its memory is known to be unreadable, one for each kind. Reads no memory; more may turn out when it is read."""
+        return ()
 
     def __enter__(self) -> Self:
         return self

@@ -281,12 +281,13 @@ def linux_evidence(image: Source, mode: Mode) -> str | None:
 def not_linux(image: Source, mode: Mode) -> ImageError:
     """The refusal of an image without any evidence."""
     where = f"{image.name}" if not mode.hsa_size else f"{image.name} with this HSA image"
+    also = "".join(f"; {text}" for text in image.container.problems)
     lowcore = read_absolute_lowcore(mode.memory.read)
     if isinstance(lowcore, Absent) and image.size >= PAGE_SIZE:
         return ImageError(f"{where}: not the memory of an s390x Linux system, as far as it can be read: {lowcore.reason}; check that "
-                          "the file is a whole raw memory image that begins at absolute address 0, and can be read")
+                          f"the file is a whole raw memory image that begins at absolute address 0, and can be read{also}")
     return ImageError(f"{where}: not the memory of an s390x Linux system: neither os_info (pointer at {OS_INFO:#x}), VMCOREINFO "
                       "(pointer at 0xe0c) nor a lowcore (new PSWs at 0x1a0) is in it; check that the file is a raw memory image "
-                      "that begins at absolute address 0")
+                      f"that begins at absolute address 0{also}")
 
 

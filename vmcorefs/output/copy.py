@@ -76,8 +76,7 @@ def copy_to_file(vmcore: VmcoreFile, path: str, *, force: bool = False, progress
         _fill(vmcore, part, progress, say)
         _complete(part, target, vmcore.size, force=force)
     except OldmemReadError as error:
-        cause = f"{error.cause}; {describe(part, vmcore.size)}"
-        raise OldmemReadError(error.file, error.offset, cause, address=error.address, good=error.good) from error
+        raise _advised(error, describe(part, vmcore.size)) from error
     except OSError as error:
         raise OutputError(f"{part.name}: cannot write: {system_reason(error)}; {_ADVICE.get(error.errno or 0, '')}"
                           f"{describe(part, vmcore.size)}") from error
@@ -87,12 +86,20 @@ def copy_to_file(vmcore: VmcoreFile, path: str, *, force: bool = False, progress
         part.close()
 
 
+def _advised(error: OldmemReadError, done: str) -> OldmemReadError:
+    """*error* with what helps where the dump does not have the memory, and with what was *done*."""
+    hint = "" if error.kind == "broken" else "; --missing zeros writes zeros in place of what the dump does not have"
+    return OldmemReadError(error.file, error.offset, f"{error.cause}{hint}; {done}", address=error.address, good=error.good,
+                           kind=error.kind)
+
+
 def _refuse_input(vmcore: VmcoreFile, path: str) -> None:
     try:
         status = os.stat(path)
     except OSError:
         return
-    if any(region.file is not None and region.file.identity == (status.st_dev, status.st_ino) for region in vmcore.regions):
+    inputs = {file.identity for region in vmcore.regions if region.file is not None for file in region.file.files}
+    if (status.st_dev, status.st_ino) in inputs:
         raise UsageError(f"{printable(path)}: is the image itself, and would be overwritten; choose another name")
 
 
@@ -181,8 +188,8 @@ def copy_to_descriptor(vmcore: VmcoreFile, descriptor: int, *, progress: Progres
                 count = _write_some(descriptor, view)
                 view = view[count:]
                 done += count
-    except OldmemReadError:
-        raise
+    except OldmemReadError as error:
+        raise _advised(error, f"{done} of {vmcore.size} bytes were written") from error
     except OSError as error:
         why = {errno.EPIPE: "the reader has gone", errno.EBADF: "it is closed"}.get(error.errno or 0) or system_reason(error)
         raise OutputError(f"standard output: cannot write: {why}; {done} of {vmcore.size} bytes were written") from error

@@ -139,7 +139,7 @@ def identify(vmcore: VmcoreFile) -> str | None:
     files = list({id(region.file): region.file for region in vmcore.regions if region.file is not None}.values())
     digest = hashlib.sha256(vmcore.header)
     try:
-        for file in files:
+        for file in (one for source in files for one in source.files):
             status = os.fstat(file.fd)
             if not stat.S_ISREG(status.st_mode):
                 return None
