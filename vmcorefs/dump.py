@@ -5,13 +5,14 @@ The order of trust is written down in docs/architecture.md.
 
 from __future__ import annotations
 
+import logging
 import os
 from contextlib import ExitStack
 from functools import cached_property
 from typing import Any
 
 from vmcorefs.capture import Capture, make_capture
-from vmcorefs.errors import ImageError, UsageError, printable
+from vmcorefs.errors import ImageError, OldmemReadError, UsageError, printable
 from vmcorefs.facts import Fact, Problem
 from vmcorefs.image import open_image
 from vmcorefs.image.file import ImageFile, read_small_file
@@ -25,10 +26,11 @@ from vmcorefs.ranges import Range, contains, subtract
 from vmcorefs.s390 import Absent
 from vmcorefs.s390.container_notes import ContainerCpus, from_notes, from_prefixes
 from vmcorefs.s390.cpu_state import parse_cpu_state
-from vmcorefs.s390.cpus import Cpu, Cpus, boot_only, contradictions, from_list, from_lowcores, with_given
+from vmcorefs.s390.cpus import Cpu, Cpus, boot_only, contradictions, find_prefix, from_list, from_lowcores, read_lowcore_ptr, with_given
 from vmcorefs.s390.elfcorebuf import FinishedHeader, find_finished_headers, read_finished_header
 from vmcorefs.s390.high_memory import read_high_memory
-from vmcorefs.s390.lowcore import PREFIXREG, STATUS, AbsoluteLowcore, is_prefix, read_absolute_lowcore
+from vmcorefs.s390.kallsyms import find_symbol
+from vmcorefs.s390.lowcore import PREFIXREG, STATUS, STATUS_SIZE, AbsoluteLowcore, is_prefix, read_absolute_lowcore, read_status
 from vmcorefs.s390.os_info import (
     IDENTITY_BASE,
     IMAGE_END,
@@ -41,6 +43,7 @@ from vmcorefs.s390.os_info import (
 )
 from vmcorefs.s390.os_info import VMCOREINFO as OS_INFO_VMCOREINFO
 from vmcorefs.s390.save_area_list import find_save_area_list
+from vmcorefs.s390.search import LOW_END, FoundOsInfo, FoundVmcoreinfo, MemorySearch
 from vmcorefs.s390.utsname import read_utsname
 from vmcorefs.s390.vmcoreinfo import DESC_LIMIT, VMCOREINFO_BYTES, Vmcoreinfo, read_vmcoreinfo_note
 from vmcorefs.vmcore.elfcorehdr import IMAGE_SIZE_LIMIT, Load, build_elfcorehdr
@@ -56,6 +59,8 @@ from vmcorefs.vmcore.layout_evidence import (
 from vmcorefs.vmcore.layouts import switches_for_layout
 from vmcorefs.vmcore.merge import Merged, merge
 from vmcorefs.vmcore.notes import notes, notes_size_without_cpus
+
+log = logging.getLogger("vmcorefs.dump")
 
 _TEXT_LIMIT = 16 << 20  # of a memory map or CPU state
 # Containers that say of themselves that their memory is that of an s390x machine
@@ -88,9 +93,14 @@ class Dump:
         self._check_container()
         if self.mode.warning:
             self._problem("mode", self.mode.warning)
+        area = self.mode.crashkernel
+        self.search = MemorySearch(self.oldmem.read, self._scan_oldmem, self.mode.selected_end or round_up(image.size),
+                                   area and area.span, area, lambda text: log.info("%s: %s", image.name, text))
+        self.searched_for: dict[str, tuple[str, ...]] = {}  # "os_info", "vmcoreinfo": why it is believed, () where it was not found
         given_vmcoreinfo = _read_vmcoreinfo_option(capture.vmcoreinfo) if capture.vmcoreinfo is not None else None
+        self._given_vmcoreinfo = given_vmcoreinfo
         evidence = linux_evidence(image, self.mode)
-        if evidence is None and given_vmcoreinfo is None:
+        if evidence is None and given_vmcoreinfo is None and not self._is_linux_by_search():
             if image.container.format not in _OF_S390X:
                 raise not_linux(image, self.mode)
             self._problem("linux", "neither os_info, VMCOREINFO nor a lowcore of Linux is in this memory; it is served as it stands")
@@ -195,11 +205,43 @@ class Dump:
         for text in container.problems:
             self._problem("container", text)
 
+    def _is_linux_by_search(self) -> bool:
+        """Whether memory whose lowcore is lost is Linux's all the same. A file whose first page holds something else is no such memory."""
+        whole = self.image.container.format in _OF_S390X
+        found = self.search.vmcoreinfo(ADDRESS_END if whole else LOW_END) if whole or not any(self.image.head(PAGE_SIZE)) else None
+        return isinstance(found, FoundVmcoreinfo) and bool(found.proofs)
+
+    @property
+    def _lowcore_is_lost(self) -> bool:
+        return isinstance(self.lowcore, Absent) or not self.lowcore.new_psws_valid
+
+    @property
+    def _search_limit(self) -> int:
+        """A system that crashed early has no VMCOREINFO yet, and its field at 0xe0c is 0 or odd: not all of its memory is searched."""
+        early = not self._lowcore_is_lost and isinstance(self.lowcore, AbsoluteLowcore) and (
+            not self.lowcore.vmcore_info or self.lowcore.vmcore_info & 1)
+        return LOW_END if early and self.mode.name != "kdump" else ADDRESS_END
+
     def _find_os_info(self) -> OsInfo | Absent:
         if isinstance(self.lowcore, Absent):
-            return Absent(self.lowcore.reason, suspicious=False)
-        info = read_os_info(self.oldmem.read, self.lowcore.os_info)
-        if isinstance(info, Absent) and (info.suspicious or self.mode.name == "kdump"):
+            info: OsInfo | Absent = Absent(self.lowcore.reason)
+        else:
+            info = read_os_info(self.oldmem.read, self.lowcore.os_info)
+        if isinstance(info, OsInfo):
+            return info
+        lost = info.suspicious or self.mode.name == "kdump" or self._lowcore_is_lost
+        note = self._note if isinstance(self._note, Vmcoreinfo) else self._container_vmcoreinfo() or self._given_vmcoreinfo
+        if note is None and not lost:  # it crashed early
+            return info
+        found = self.search.os_info(note, self._search_limit)
+        if isinstance(found, FoundOsInfo):
+            self.searched_for["os_info"] = found.words
+            self._problem("os_info", f"{info.reason}; the one that a search found at {found.info.address:#x} is used instead: "
+                          f"{', '.join(found.words)}")
+            return found.info
+        info = Absent(f"{info.reason}; {found.reason}", suspicious=info.suspicious)
+        self.searched_for["os_info"] = ()
+        if lost:
             self._problem("os_info", info.reason)
         return info
 
@@ -214,12 +256,11 @@ class Dump:
             return True
         if self.capture.layout != "auto":
             return switches_for_layout(self.capture.layout).os_info_in_zfcpdump
-        return self._find_release(read_vmcoreinfo_note(self.oldmem.read, self.lowcore.vmcore_info)).switches.os_info_in_zfcpdump
+        note = self._pointed_note() if isinstance(self.dump_vmcoreinfo, Vmcoreinfo) else self._note
+        return self._find_release(note).switches.os_info_in_zfcpdump
 
     def _find_vmcoreinfo(self) -> Vmcoreinfo | Absent:
-        """os_info's entry 0, else the note that absolute lowcore points to (crash_dump.c: nt_vmcoreinfo)."""
-        if isinstance(self.lowcore, Absent):
-            return Absent(self.lowcore.reason, suspicious=False)
+        """os_info's entry 0, else the note that absolute lowcore points to (crash_dump.c: nt_vmcoreinfo), else what is found."""
         if isinstance(self.os_info, OsInfo) and self.os_info_used:
             entry = self.os_info.entries[OS_INFO_VMCOREINFO]
             desc = read_data_entry(self.oldmem.read, self.os_info, OS_INFO_VMCOREINFO)
@@ -227,7 +268,32 @@ class Dump:
                 return Vmcoreinfo(desc, "os_info", entry.addr)
             if desc.suspicious:
                 self._problem("os_info", desc.reason)
+        note, words = self._note, self.searched_for.get("vmcoreinfo")
+        if isinstance(note, Vmcoreinfo) and words is not None:
+            pointed = self._pointed_note()
+            assert isinstance(pointed, Absent)
+            copy = ", without the time of the crash" if self.mode.name == "kdump" and b"\nCRASHTIME=" not in note.desc else ""
+            self._problem("vmcoreinfo", f"{pointed.reason}; the one that a search found at {note.address:#x} is used instead{copy}: "
+                          f"{', '.join(words)}")
+        return note
+
+    def _pointed_note(self) -> Vmcoreinfo | Absent:
+        if isinstance(self.lowcore, Absent):
+            return Absent(self.lowcore.reason)
         return read_vmcoreinfo_note(self.oldmem.read, self.lowcore.vmcore_info)
+
+    @cached_property
+    def _note(self) -> Vmcoreinfo | Absent:
+        """The note that absolute lowcore points to; else, where nobody else has VMCOREINFO, what a search finds."""
+        pointed = self._pointed_note()
+        if isinstance(pointed, Vmcoreinfo) or self._container_vmcoreinfo() is not None or self._given_vmcoreinfo is not None:
+            return pointed
+        found = self.search.vmcoreinfo(self._search_limit)
+        if isinstance(found, Absent):
+            self.searched_for["vmcoreinfo"] = ()
+            return Absent(f"{pointed.reason}; {found.reason}", suspicious=pointed.suspicious)
+        self.searched_for["vmcoreinfo"] = found.words
+        return found.info
 
     def _use_vmcoreinfo(self, given: Vmcoreinfo | None) -> Vmcoreinfo | None:
         found = self.found_vmcoreinfo
@@ -268,12 +334,31 @@ class Dump:
         """The boot CPU's architected save area at old 0x1200 (kdump: __do_machine_kdump, zfcpdump: firmware); None if nobody
         stored one there.
         """
-        if isinstance(self.lowcore, Absent) or self.lowcore.status is None:
-            return None
-        status = self.lowcore.status
-        if self.mode.name == "plain":
+        status = self.lowcore.status if isinstance(self.lowcore, AbsoluteLowcore) else self._read_boot_status()
+        if self.mode.name == "kdump" and not any(status or b""):
+            return self._boot_status_of_its_own()
+        if status is not None and self.mode.name == "plain":
             prefix = int.from_bytes(status[PREFIXREG - STATUS:PREFIXREG - STATUS + 4], "big")
-            return status if is_prefix(prefix) else None
+            known = read_lowcore_ptr(self.oldmem.read, self.vmcoreinfo).values()
+            # In a dump kernel's memory it is the crashed system's boot CPU, none of its own (--select kdump, --mode plain)
+            return status if is_prefix(prefix) and (not known or prefix in known) else None
+        return status
+
+    def _read_boot_status(self) -> bytes | None:
+        try:
+            return self.oldmem.read(STATUS, STATUS_SIZE)
+        except OldmemReadError:
+            return None
+
+    def _boot_status_of_its_own(self) -> bytes | None:
+        """What the boot CPU, logical CPU 0, stored into its own lowcore before it was copied (kdump: __machine_kdump)."""
+        area = self.mode.crashkernel
+        prefix = find_prefix(0, self.oldmem.read, self._scan_oldmem, self.vmcoreinfo, area and area.span)
+        status = read_status(self.oldmem.read, prefix) if prefix is not None else Absent("")
+        if isinstance(status, Absent):
+            return None
+        self._problem("lowcore", f"the boot CPU's registers at {STATUS:#x} of the absolute lowcore are lost; those in its own lowcore at "
+                      f"{prefix:#x} were used instead")
         return status
 
     def _find_cpus(self) -> Cpus:
@@ -400,6 +485,8 @@ class Dump:
         per_cpu = self._notes_per_cpu(header) if header is not None else None
         if isinstance(self.dump_lowcore, AbsoluteLowcore) and self.dump_lowcore.vector_enablement is not None:
             vector = Fact(self.dump_lowcore.vector_enablement, "dump kernel's control register 0")
+        elif self.container_cpus is not None and self.container_cpus.vector is not None:
+            vector = Fact(self.container_cpus.vector, "container's notes")
         elif isinstance(self.lowcore, AbsoluteLowcore) and self.lowcore.vector_enablement is not None:
             vector = Fact(self.lowcore.vector_enablement, "crashed kernel's control register 0",
                           assumed=bool(self.mode.dump_kernel_limit))
@@ -451,9 +538,11 @@ class Dump:
     def _image_load(self) -> tuple[Load | None, int]:
         """(PT_LOAD of the kernel image, identity base), from the value entries of os_info (6.10+)."""
         info = self.os_info
-        if not self.layout.image_load.value or not isinstance(info, OsInfo) or not info.value(KASLR_OFFSET):
+        if not self.layout.image_load.value or not self.os_info_used:
             return None, 0
-        if not self.os_info_used:
+        if isinstance(info, Absent):
+            return self._image_load_without_os_info()
+        if not info.value(KASLR_OFFSET):
             return None, 0
         start, end, phys = info.value(IMAGE_START), info.value(IMAGE_END), info.value(IMAGE_PHYS)
         base = info.value(IDENTITY_BASE)
@@ -462,6 +551,27 @@ class Dump:
                           f"address {phys:#x} is not in memory; its PT_LOAD is left out")
             return None, base
         return Load(start, phys, end - start, "kernel image"), base
+
+    def _image_load_without_os_info(self) -> tuple[Load | None, int]:
+        """What os_info would have said is in the dump kernel's own header, too, and in VMCOREINFO with the symbol table (os_info.c,
+        setup.c: _stext and _end).
+        """
+        header, vmcoreinfo = self.finished_header, self.vmcoreinfo
+        if header is not None and header.image_load is not None:
+            start, phys, size = header.image_load.p_vaddr, header.image_load.p_paddr, header.image_load.p_memsz
+            base, origin = header.identity_base, HEADER_ORIGIN
+        else:
+            if vmcoreinfo is None or vmcoreinfo.number("KERNELOFFPHYS") is None:  # not told by a kernel before 6.10, nor needed
+                return None, 0
+            stext, end = vmcoreinfo.symbol("_stext"), find_symbol(self.oldmem.read, vmcoreinfo, "_end")
+            base, origin = vmcoreinfo.number("IDENTITYBASE") or 0, "VMCOREINFO and the symbol _end"
+            start, size = stext or 0, 0 if stext is None or isinstance(end, Absent) else end - stext
+            phys = vmcoreinfo.physical(start)
+        if not 0 < size <= IMAGE_SIZE_LIMIT or not contains(self.memory_map, phys, phys + size):
+            self._problem("kernel-image", "os_info, which tells where the kernel image is, is lost; its PT_LOAD is left out")
+            return None, base
+        self._problem("os_info", f"the kernel image's addresses, which os_info would have told, were taken from: {origin}")
+        return Load(start, phys, size, "kernel image"), base
 
     def _merge(self) -> Merged:
         desc = self.vmcoreinfo.desc if self.vmcoreinfo else None

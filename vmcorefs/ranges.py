@@ -45,6 +45,11 @@ def subtract(ranges: Iterable[tuple[int, int]], hole: tuple[int, int]) -> tuple[
     return tuple(left) if hole[0] < hole[1] else tuple(Range(*r) for r in ranges)
 
 
+def overlap(ranges: Iterable[tuple[int, int]], start: int, end: int) -> tuple[Range, ...]:
+    """What of *ranges* lies in [start, end), in the same order."""
+    return tuple(Range(max(a, start), min(e, end)) for a, e in ranges if max(a, start) < min(e, end))
+
+
 def find(starts: Sequence[int], position: int) -> int:
     """Index of the last element of the sorted *starts* that is <= *position*; -1 where there is none."""
     return bisect_right(starts, position) - 1

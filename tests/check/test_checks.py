@@ -16,8 +16,8 @@ from vmcorefs.check import CHECKS, run_checks
 from vmcorefs.check.checks import Result
 
 MIB = 1 << 20
-NAMES = ["mode", "lowcore", "os_info", "vmcoreinfo", "cpus", "vector", "memory", "kernel-image", "layout", "dump-kernel-header",
-         "dump-kernel-notes"]
+NAMES = ["mode", "lowcore", "os_info", "vmcoreinfo", "search", "cpus", "vector", "memory", "kernel-image", "layout",
+         "dump-kernel-header", "dump-kernel-notes"]
 
 
 def results(built: Built, **options: object) -> dict[str, Result]:

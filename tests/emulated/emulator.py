@@ -1,5 +1,6 @@
 """s390x programs under qemu-user, out of the folder that VMCOREFS_S390X_ROOT names (scripts/s390x-root makes it), and a pair of
-vmcores to run them on: the one that is mounted, and the kernel's own file.
+vmcores to run them on: the one that is mounted, and the kernel's own file. And Python of s390x and arm64
+(VMCOREFS_ARM64_ROOT, scripts/arm64-root).
 """
 
 from __future__ import annotations
@@ -15,19 +16,28 @@ from tests.readers.gold import Gold
 from tests.readers.installed import missing, program
 
 _FOLDERS = ("usr/bin", "sbin", "usr/sbin")
+_EMULATORS = {"s390x": "qemu-s390x-static", "arm64": "qemu-aarch64-static"}
+MACHINES = {"s390x": "s390x", "arm64": "aarch64"}
+"""What Debian calls them, and what uname does."""
 TIMEOUT = 240
+
+
+def foreign(architecture: str, name: str) -> list[str | Path]:
+    """The words that start a program of another architecture."""
+    variable, script = f"VMCOREFS_{architecture.upper()}_ROOT", f"scripts/{architecture}-root DIRECTORY"
+    where = os.environ.get(variable)
+    if not where:
+        missing(f"{variable} is not set: no {architecture} programs ({script} fetches them)")
+    root = Path(where).resolve()
+    found = [root / folder / name for folder in _FOLDERS if (root / folder / name).is_file()]
+    if not found:
+        missing(f"{variable}={where} has no {name} ({script} fetches it)")
+    return [program(_EMULATORS[architecture]), "-L", root, found[0]]
 
 
 def s390x(name: str) -> list[str | Path]:
     """The words that start an s390x program."""
-    where = os.environ.get("VMCOREFS_S390X_ROOT")
-    if not where:
-        missing("VMCOREFS_S390X_ROOT is not set: no s390x programs (scripts/s390x-root DIRECTORY fetches them)")
-    root = Path(where).resolve()
-    found = [root / folder / name for folder in _FOLDERS if (root / folder / name).is_file()]
-    if not found:
-        missing(f"VMCOREFS_S390X_ROOT={where} has no {name} (scripts/s390x-root DIRECTORY fetches it)")
-    return [program("qemu-s390x-static"), "-L", root, found[0]]
+    return foreign("s390x", name)
 
 
 def version(name: str) -> str:

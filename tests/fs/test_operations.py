@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 import stat
+import time
 from collections.abc import Callable
 
 import pytest
@@ -109,6 +110,35 @@ def test_errors_are_logged_once_a_second(caplog: pytest.LogCaptureFixture, monke
     read(operations, 100, 0x100, short_allowed=True)
     assert len({id(record) for record in caplog.records}) == 2
     assert "49 more" in caplog.records[-1].getMessage()
+
+
+def test_what_was_left_out_is_told_when_the_errors_stop(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once, and only where something was left out."""
+    monkeypatch.setattr(logging.getLogger("vmcorefs"), "propagate", True)
+    monkeypatch.setattr("vmcorefs.fs.operations._QUIET", 0.2)
+    operations = make(broken(4))
+    for _ in range(5):
+        read(operations, 100, 0x100, short_allowed=True)
+    time.sleep(0.6)
+    assert list({id(record): record.getMessage() for record in caplog.records}.values())[1:] == ["I/O errors: 4 more since the last line"]
+    read(make(broken(4)), 100, 0x100, short_allowed=True)
+    count = len(caplog.records)
+    time.sleep(0.4)
+    assert len(caplog.records) == count
+
+
+def test_internal_errors_are_logged_once_a_second(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logging.getLogger("vmcorefs"), "propagate", True)
+
+    def fail(view: memoryview, offset: int, salvage: bool) -> int:
+        raise ZeroDivisionError("a bug")
+
+    operations = make(fail)
+    for _ in range(10):
+        read(operations, 100, 0x100, short_allowed=True)
+    (record,) = {id(record): record for record in caplog.records}.values()
+    assert record.getMessage() == "vmcore at 0x100: internal error: ZeroDivisionError: a bug"
+    assert "in fail" in caplog.text
 
 
 def test_attributes() -> None:

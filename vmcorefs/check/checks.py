@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from vmcorefs.check.container import check_broken, check_container, check_container_notes, check_filtered, check_missing
 from vmcorefs.check.cpus import check_lowcores, check_save_areas
 from vmcorefs.check.dump_kernel import check_dump_kernel_header, check_dump_kernel_notes
 from vmcorefs.check.files import check_log, check_small_files
 from vmcorefs.check.finding import Finding
 from vmcorefs.check.memory import check_crashkernel_size, check_hsa_size, check_memory, check_positions
+from vmcorefs.check.search import check_search
 from vmcorefs.dump import Dump
 from vmcorefs.errors import printable
 from vmcorefs.s390 import Absent
@@ -115,7 +117,7 @@ CHECKS: tuple[Check, ...] = (
           "it is known what overwrote memory, and undone",
           "the signs of what overwrote memory contradict each other; the wrong memory may be served",
           "compare B and S with the crashed machine's /proc/iomem (Crash kernel); give --mode or --oldmem B:S"),
-    Check("lowcore", "absolute lowcore of the crashed system", ("lowcore",), _lowcore,
+    Check("lowcore", "absolute lowcore of the crashed system", ("lowcore", "linux"), _lowcore,
           "address 0 of the crashed system is where it is looked for",
           "the first page of the crashed system is damaged, or the image is not read in the right way",
           "check --mode, --oldmem and --hsa; the other checks tell whether the rest can be trusted"),
@@ -125,8 +127,11 @@ CHECKS: tuple[Check, ...] = (
           "see whether the checks mode, vmcoreinfo and kernel-image are ok without it"),
     Check("vmcoreinfo", "VMCOREINFO note, and the release of the kernel in memory", ("vmcoreinfo",), _vmcoreinfo,
           "debuggers learn from it which kernel this was and where it lay",
-          "debuggers do not learn which kernel this was and where it lay, or learn it wrongly",
-          "give the right text with --vmcoreinfo FILE, if you have it (makedumpfile -x, /sys/kernel/vmcoreinfo)"),
+          "debuggers may not learn which kernel this was and where it lay, or learn it wrongly, unless it was found otherwise",
+          "see the check search; give the right text with --vmcoreinfo FILE, if you have it (makedumpfile -x, /sys/kernel/vmcoreinfo)"),
+    Check("search", "memory, for os_info and VMCOREINFO that the lowcore does not lead to", (), check_search,
+          "what the lowcore has lost was found where it lies, and fits this system",
+          "what the lowcore has lost was not found", "see the checks os_info and vmcoreinfo"),
     Check("cpus", "save areas of all CPUs and their order", ("cpus", "cpu-order", "cpu-state"), _cpus,
           "each CPU's registers are served, in the kernel's order",
           "registers are missing, or may be attached to the wrong CPU",
@@ -185,6 +190,22 @@ CHECKS: tuple[Check, ...] = (
           "do): what is behind a hole is served at the wrong address",
           "take the image again with positions (a hole must be as long in the file), or move what is behind each hole up by its "
           "size with dd seek="),
+    Check("container", "the headers of the file that holds the memory", ("container",), check_container,
+          "its format is known, and its headers do not contradict each other",
+          "its headers contradict each other or the file; what could be made of them is served",
+          "compare with the program that wrote it; copy the file again if it may be damaged"),
+    Check("missing", "what the container names against what is in its files", ("incomplete",), check_missing,
+          "the file is as long as it should be, and no part of it lacks",
+          "some memory was cut off or never written; reads there fail (EIO, 'missing'), or give zeros with --missing zeros",
+          "copy the file again, whole, or give all of its parts"),
+    Check("filtered", "what the writer of the container left out on purpose", (), check_filtered,
+          "all memory was saved, or what was not is zeros", "memory was left out", "save the memory again with a lower dump level"),
+    Check("broken", "areas of the file that are known to be unreadable", (), check_broken,
+          "all of it can be read", "some memory is lost", "read the image's medium again (ddrescue), and give its new map"),
+    Check("container-notes", "registers in the container against the save areas in memory", ("container-notes",), check_container_notes,
+          "the registers served are those of the moment at which the dump was taken",
+          "registers are missing in the container, and zero in vmcore",
+          "give what you have from outside with --cpu-state FILE"),
 )
 
 

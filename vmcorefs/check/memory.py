@@ -13,6 +13,7 @@ from vmcorefs.s390 import Absent
 from vmcorefs.s390.cpus import read_lowcore_ptr
 from vmcorefs.s390.high_memory import read_high_memory
 from vmcorefs.s390.lowcore import PREFIX_LIMIT, PREFIXREG
+from vmcorefs.s390.os_info import OsInfo
 
 
 def check_memory(dump: Dump) -> Finding:
@@ -21,6 +22,10 @@ def check_memory(dump: Dump) -> Finding:
     end = crashed_end(dump)
     if isinstance(end, Absent):
         return Finding("ok", text)
+    area = dump.os_info.crashkernel if isinstance(dump.os_info, OsInfo) else None
+    if dump.mode.name == "plain" and area is not None and area.sane() and area.end == end and area.base <= dump.memory_map[-1].end:
+        return Finding("ok", f"{text}; the crashed kernel's memory reached to {end:#x} (its high_memory), but from {area.base:#x} on it "
+                       "was the dump kernel's, which /proc/vmcore does not have")
     if end > round_up(dump.image.size):
         return Finding("failed", f"the crashed kernel's memory reached to {end:#x} (its high_memory), the image ends at "
                        f"{dump.image.size:#x}")

@@ -88,7 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(f"MOUNTPOINT is missing; {where}; see {arguments.parser.prog} --help")
     given = [os.fsdecode(value) for row in FIELDS if row.path and row.name in images
              for value in ([images[row.name]] if isinstance(images[row.name], str) else images[row.name])]
-    sources = [path for path in (arguments.image, capture, *given) if path is not None]
+    sources = [path for path in (arguments.image, capture, *given, words.pidfile) if path is not None]
     check_mountpoint(arguments.mountpoint, sources, stale="accept" if words.replace_stale else "refuse", nonempty=words.nonempty)
     words.access.check()
     if words.pidfile is not None:

@@ -50,6 +50,6 @@ def user_allow_other(path: str | None = None) -> bool:
     """Whether fusermount's configuration lets users other than root ask for allow_other (libfuse util/fusermount.c)."""
     try:
         with open(path or FUSE_CONF, "rb") as file:
-            return re.search(rb"^\s*user_allow_other\s*$", file.read(1 << 20), re.MULTILINE) is not None
+            return re.search(rb"^[^\S\n]*user_allow_other[^\S\n]*(#.*)?\n", file.read(1 << 20), re.MULTILINE) is not None
     except OSError:
         return False

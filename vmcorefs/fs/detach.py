@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 
+from vmcorefs.errors import system_reason
 from vmcorefs.fs.mounts import MountEntry, find_mount
 
 _SYSTEM_PATH = "/usr/bin:/bin:/usr/sbin:/sbin"
@@ -30,7 +31,10 @@ def detach(entry: MountEntry, *, lazy: bool, timeout: float = 30.0) -> str | Non
             done = subprocess.run([found, *command[1:]], stdin=subprocess.DEVNULL, capture_output=True, check=False,
                                   timeout=timeout, env={**os.environ, "LC_ALL": "C"})
         except subprocess.TimeoutExpired:
-            words = f"{command[0]} did not return within {timeout:.0f} s"
+            words = f"{command[0]} did not return within {timeout:g} s"
+            continue
+        except OSError as error:  # no more processes, no memory
+            words = f"{command[0]}: {system_reason(error)}"
             continue
         if done.returncode == 0 or not is_mounted(entry):
             _settle(entry)

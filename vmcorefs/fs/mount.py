@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import select
@@ -126,7 +127,10 @@ def _daemon(session: Session, write_end: int, keep: set[int]) -> None:
                 os.dup2(null, descriptor)
             os.close(null)
             _log_to_syslog()
-            os.write(write_end, b"ready")
+            try:
+                os.write(write_end, b"ready")
+            except BrokenPipeError:
+                raise BrokenPipeError(errno.EPIPE, "whoever asked for it is no longer there") from None
             os.close(write_end)
 
         session.run(ready)

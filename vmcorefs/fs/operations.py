@@ -15,6 +15,7 @@ from vmcorefs.fs.tree import BLOCK_SIZE, Tree
 log = logging.getLogger("vmcorefs.fs")
 
 _LOG_INTERVAL = 1.0
+_KINDS = {"broken": "broken", "filtered": "never saved", "missing": "missing"}
 _QUIET = 1.5
 """Seconds after which what was left out is told although no further error has come."""
 
@@ -81,7 +82,7 @@ class Operations:
         try:
             return self.tree.file(self._paths[handle]).preadinto(view, offset, short_allowed)
         except OldmemReadError as error:
-            self._log(str(error), handle, offset + error.good)
+            self._log(f"{_KINDS[error.kind]}: {error}", handle, offset + error.good)
             return error.good if short_allowed and error.good else -errno.EIO
         except OSError as error:
             self._log(str(error), handle, offset)

@@ -61,19 +61,19 @@ class PidFile:
 
 
 def _may_be_replaced(path: str) -> bool:
+    """Whether there is nothing at *path*, or a pid (of a daemon that was killed), or an empty file."""
     content = _read(path)
     return content is None or not content.strip() or content.strip().isdigit()
 
 
 def _read(path: str) -> bytes | None:
-    """The beginning of a regular file, empty for anything else; None where there is nothing, or nothing to be read. Never waits."""
+    """The beginning of a file; None where there is none, "?" for what is no regular file or cannot be read."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return b"?"
+        with open(path, "rb") as file:
+            return file.read(100)
+    except FileNotFoundError:
         return None
-    try:
-        return os.read(descriptor, 100) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b"?"
     except OSError:
-        return None
-    finally:
-        os.close(descriptor)
+        return b"?"

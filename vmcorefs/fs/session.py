@@ -81,10 +81,12 @@ class Session:
             messages.restore()
             self._initialised = True
             entry = find_mount(self.where)
-            self._watcher.mounted(entry)
-            self._write_record(entry.device if entry else None)
-            for late in self._operations.tree.late.values():
-                late.start(self.options.keep_fds)
+            try:
+                self._write_record(entry.device if entry else None)
+                for late in self._operations.tree.late.values():
+                    late.start(self.options.keep_fds)
+            finally:
+                self._watcher.mounted(entry)
             threading.Thread(target=self._announce, args=(on_answer,), name="vmcorefs-announce", daemon=True).start()
 
         try:

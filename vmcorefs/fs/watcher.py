@@ -25,7 +25,7 @@ log = logging.getLogger("vmcorefs.fs")
 
 _STOP = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
 _REPORT = signal.SIGUSR1
-_PATIENCE = 0.8
+_PATIENCE = 0.5
 """Seconds that the serving thread has to end by itself after the mount is gone; with the rest it makes less than two."""
 _DETACH_TIMEOUT = 1.5
 _START_TIMEOUT = 10.0

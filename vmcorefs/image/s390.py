@@ -43,20 +43,21 @@ class Header:
         (_, self.version, size, _, page, self.mem_size, _, _, _, _, self.tod, self.cpu_id, arch, self.volume, build,
          self.real_size, several, count, self.real_count) = _HEADER.unpack_from(data)
         wrong = f"{file.name}: an s390 dump, but "
+        extended = data[7] == 0xFE  # its versions 1 and 2 have all fields
         if self.version not in versions:
             raise ImageError(f"{wrong}of version {self.version} (at offset 0x8), which is not known; zgetdump of the newest s390-tools may "
                              "convert it: zgetdump -f elf")
         for name, offset, value, right in (("hdr_size", 0x0C, size, HEADER_SIZE), ("page_size", 0x14, page, PAGE_SIZE)):
             if value != right:
                 raise ImageError(f"{wrong}{name} at offset {offset:#x} is {value:#x}, not {right:#x}; the header is damaged")
-        for name, offset, value in (("arch", 0x48, arch), ("build_arch", 0x50, build if self.version >= 2 else 0)):
+        for name, offset, value in (("arch", 0x48, arch), ("build_arch", 0x50, build if extended or self.version >= 2 else 0)):
             if value == 1:
                 raise ImageError(f"{wrong}of a 31-bit system ({name} at offset {offset:#x}); only 64-bit systems are read")
             if value != 2 and not (name == "build_arch" and value == 0):
                 raise ImageError(f"{wrong}{name} at offset {offset:#x} is {value}, not 2; the header is damaged")
         if not 0 < self.mem_size <= ADDRESS_LIMIT or self.mem_size % PAGE_SIZE:
             raise ImageError(f"{wrong}mem_size at offset 0x18 is {self.mem_size:#x}, not a memory size; the header is damaged")
-        if self.version < 3:
+        if not extended and self.version < 3:
             self.real_size = 0
         self.several = several == 1
         if count > PREFIXES_LIMIT:

@@ -316,7 +316,8 @@ def _crashkernel(dump: Dump) -> dict[str, Any] | None:
 
 def _vmcoreinfo_origin(dump: Dump) -> str:
     origin = dump.vmcoreinfo.origin if dump.vmcoreinfo is not None else ""
-    given = {"option": dump.capture.origin("vmcoreinfo"), "container": "VMCOREINFO in the container"}
+    given = {"option": dump.capture.origin("vmcoreinfo"), "container": "VMCOREINFO in the container",
+             "search": "VMCOREINFO of the crashed kernel, found by a search of its memory"}
     return given.get(origin, "VMCOREINFO of the crashed kernel")
 
 
@@ -331,7 +332,8 @@ def _os_info(dump: Dump) -> dict[str, Any] | None:
     return {"address": info.address, "version": f"{info.version[0]}.{info.version[1]}",
             "crashkernel_addr": info.crashkernel.base, "crashkernel_size": info.crashkernel.size,
             "kaslr_offset": info.value(KASLR_OFFSET), "used": dump.os_info_used,
-            "origin": "page at the pointer 0xe18 of the crashed system's lowcore"}
+            "origin": "search of the crashed system's memory" if "os_info" in dump.searched_for else
+                      "page at the pointer 0xe18 of the crashed system's lowcore"}
 
 
 def _vmcoreinfo(info: Vmcoreinfo | None) -> dict[str, Any] | None:

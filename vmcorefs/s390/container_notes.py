@@ -19,7 +19,7 @@ from vmcorefs.elf import (
 from vmcorefs.s390 import Absent, Read
 from vmcorefs.s390.cpu_state import CpuState
 from vmcorefs.s390.cpus import Cpu, Cpus, read_lowcore_ptr
-from vmcorefs.s390.lowcore import is_prefix, read_status, read_vector_registers
+from vmcorefs.s390.lowcore import VECTOR_ENABLEMENT, is_prefix, read_status, read_vector_registers
 from vmcorefs.s390.save_area import STATUS_FIELDS, SaveArea, from_status
 from vmcorefs.s390.vmcoreinfo import Vmcoreinfo
 
@@ -43,12 +43,14 @@ _FIELDS: Mapping[int, Mapping[str, tuple[int, int]]] = {
 @dataclass(frozen=True)
 class ContainerCpus:
     """What a container says about the CPUs. *incomplete*: a sentence for each CPU whose notes lack registers, which are then
-    zero; *in_memory*: what the save areas in memory say of the same CPUs, by prefix, where that is something else.
+    zero; *in_memory*: what the save areas in memory say of the same CPUs, by prefix, where that is something else. *vector*:
+    whether the kernel used vector registers, as far as the container shows it.
     """
 
     cpus: Cpus
     incomplete: tuple[str, ...]
     in_memory: Mapping[int, SaveArea]
+    vector: bool | None = None
 
 
 def from_notes(notes: Sequence[Sequence[RawNote]], name: str, read: Read, vmcoreinfo: Vmcoreinfo | None, *,
@@ -90,7 +92,7 @@ def from_notes(notes: Sequence[Sequence[RawNote]], name: str, read: Read, vmcore
             in_memory[prefix] = other
         cpus.append(Cpu(area, "container's notes"))
     return ContainerCpus(_as_cpus(cpus, "container's notes", left_out, "the container's notes do not have them for all CPUs"),
-                         tuple(incomplete), in_memory)
+                         tuple(incomplete), in_memory, _uses_vector(cpus, always=whole_todcmp) if cpus else None)
 
 
 def from_prefixes(prefixes: Sequence[int], read: Read) -> ContainerCpus:
@@ -110,6 +112,14 @@ def from_prefixes(prefixes: Sequence[int], read: Read) -> ContainerCpus:
             reason = vectors.reason
         cpus.append(Cpu(from_status(status, vectors if isinstance(vectors, bytes) else None), "dump header"))
     return ContainerCpus(_as_cpus(cpus, "dump header", left_out, reason), (), {})
+
+
+def _uses_vector(cpus: Sequence[Cpu], *, always: bool) -> bool:
+    """A dump kernel writes vector notes if it uses vector registers itself; who writes them *always* (QEMU) leaves it to control
+    register 0.
+    """
+    return any(cpu.save_area.vxrs_high is not None
+               and (not always or int.from_bytes(cpu.save_area.ctrs[:8], "big") & VECTOR_ENABLEMENT) for cpu in cpus)
 
 
 def _as_cpus(cpus: Sequence[Cpu], origin: str, left_out: Sequence[str], vector_reason: str) -> Cpus:

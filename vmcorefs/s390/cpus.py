@@ -79,7 +79,7 @@ def contradictions(found: Cpus, read: Read, vmcoreinfo: Vmcoreinfo | None, skip:
 
     *vector*: the dump kernel filled in vector registers.
     """
-    read = _outside(read, skip)
+    read = outside(read, skip)
     texts = []
     prefixes = set()
     for number, cpu in enumerate(found.cpus, 1):
@@ -122,7 +122,7 @@ def from_lowcores(read: Read, scan: Scan, boot_status: bytes | None, vmcoreinfo:
     *boot_status*: the boot CPU's architected save area at absolute 0x1200 (kdump: __do_machine_kdump put it there), None
     where nobody stored one. *scan* sees oldmem by absolute address; *skip* is [B, B+S), which is no part of it.
     """
-    read = _outside(read, skip)
+    read = outside(read, skip)
     boot = from_status(boot_status) if boot_status is not None else None
     boot_prefix = boot.prefix_address if boot else 0
     origin, lowcores = "lowcore_ptr", _by_lowcore_ptr(read, vmcoreinfo)
@@ -160,7 +160,7 @@ def from_lowcores(read: Read, scan: Scan, boot_status: bytes | None, vmcoreinfo:
                 _order_assumed(cpus, boot_prefix, addresses, reordered=ordered != by_logical), vector_reason)
 
 
-def _outside(read: Read, skip: tuple[int, int] | None) -> Read:
+def outside(read: Read, skip: tuple[int, int] | None) -> Read:
     """*read*, but for [B, B+S), whose content is the dump kernel's: nothing that a pointer finds there is the crashed system's."""
     if skip is None:
         return read
@@ -263,6 +263,12 @@ def read_lowcore_ptr(read: Read, vmcoreinfo: Vmcoreinfo | None) -> dict[int, int
         return {}
     found = {logical: vmcoreinfo.physical(virtual) for logical, virtual in enumerate(array) if virtual}
     return found if all(is_prefix(prefix) for prefix in found.values()) else {}
+
+
+def find_prefix(logical: int, read: Read, scan: Scan, vmcoreinfo: Vmcoreinfo | None, skip: tuple[int, int] | None) -> int | None:
+    """Where the lowcore of the CPU with this logical number is, by lowcore_ptr[], else by a scan for prefix pages."""
+    lowcores = _by_lowcore_ptr(outside(read, skip), vmcoreinfo) or _by_prefix_scan(scan, skip)
+    return next((lowcore.prefix for lowcore in lowcores if lowcore.logical == logical), None)
 
 
 def _by_lowcore_ptr(read: Read, vmcoreinfo: Vmcoreinfo | None) -> list[_Lowcore]:

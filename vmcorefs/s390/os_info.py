@@ -31,6 +31,7 @@ DATA_LIMIT = 65536
 VMCOREINFO = 0  # data; never set by 6.1 and 6.12
 IDENTITY_BASE = 4  # values from here on, all since 6.10
 KASLR_OFFSET = 5  # nonzero: this kernel image is mapped on its own ("has vm"), nokaslr or not
+KASLR_OFF_PHYS = 6
 IMAGE_START = 10
 IMAGE_END = 11
 IMAGE_PHYS = 12

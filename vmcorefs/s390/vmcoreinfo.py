@@ -11,7 +11,7 @@ from vmcorefs.s390 import Absent, Read
 
 NAME = b"VMCOREINFO"
 # crash_dump.c: get_vmcoreinfo_old takes the descriptor at +24 whatever n_namesz says (reference D5).
-_DESC_OFFSET = 24
+DESC_OFFSET = 24
 DESC_LIMIT = 65536
 VMCOREINFO_BYTES = 4096  # what a kernel has room for (linux/vmcore_info.h)
 
@@ -92,6 +92,6 @@ def read_vmcoreinfo_note(read: Read, pointer: int) -> Vmcoreinfo | Absent:
     if descsz > DESC_LIMIT:
         return Absent(f"VMCOREINFO note at {pointer:#x}: size {descsz:#x} is absurd, at most {DESC_LIMIT:#x} is believed")
     try:
-        return Vmcoreinfo(read(pointer + _DESC_OFFSET, descsz), "lowcore", pointer + _DESC_OFFSET)
+        return Vmcoreinfo(read(pointer + DESC_OFFSET, descsz), "lowcore", pointer + DESC_OFFSET)
     except OldmemReadError as error:
         return Absent(f"VMCOREINFO note at {pointer:#x}: {descsz:#x} bytes cannot be read ({error.cause})")
