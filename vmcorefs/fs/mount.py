@@ -19,6 +19,7 @@ from vmcorefs.fs.operations import Operations
 from vmcorefs.fs.pidfile import PidFile
 from vmcorefs.fs.session import MountOptions, Session
 from vmcorefs.fs.tree import Tree
+from vmcorefs.fs.watcher import SIGNALS
 
 log = logging.getLogger("vmcorefs.fs")
 
@@ -79,12 +80,14 @@ def _run_in_background(session: Session, pidfile: PidFile | None) -> None:
     read_end, write_end = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # Python forgets what arrives in a child before that is set up
     pid = os.fork()
     if pid == 0:
         os.close(read_end)
         _daemon(session, write_end, {pidfile.fd} if pidfile is not None else set())
     os.close(write_end)
     try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         word = _read_all(read_end, _READY_TIMEOUT)
     except BaseException:  # Ctrl-C: no mount may come up behind the back of somebody who has given up
         os.kill(pid, signal.SIGTERM)

@@ -25,6 +25,7 @@ log = logging.getLogger("vmcorefs.fs")
 
 _STOP = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
 _REPORT = signal.SIGUSR1
+SIGNALS = _STOP | {_REPORT}
 _PATIENCE = 0.5
 """Seconds that the serving thread has to end by itself after the mount is gone; with the rest it makes less than two."""
 _DETACH_TIMEOUT = 1.5
@@ -57,7 +58,7 @@ class Watcher:
 
     def start(self) -> None:
         """Block the signals in all threads that are started from now on, and wait for them in one of its own."""
-        self._mask = set(signal.pthread_sigmask(signal.SIG_BLOCK, {*_STOP, _REPORT}))
+        self._mask = set(signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS))
         self._thread.start()
 
     def leave(self) -> None:
@@ -95,7 +96,7 @@ class Watcher:
 
     def _watch(self) -> None:
         while not self._over.is_set():
-            info = signal.sigtimedwait({*_STOP, _REPORT}, self._until_idle())
+            info = signal.sigtimedwait(SIGNALS, self._until_idle())
             if self._over.is_set():
                 return
             if info is None:
