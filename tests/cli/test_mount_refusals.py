@@ -93,6 +93,34 @@ def test_a_capture_file_whose_mount_point_contains_it(built: Built, tmp_path: Pa
         assert "the mount point contains" in refused("mount", capture)
 
 
+@pytest.mark.parametrize("key", ["memory-map", "hsa", "vmcoreinfo"])
+def test_a_capture_file_that_names_a_file_in_it(built: Built, where: Path, tmp_path: Path, vmcorefs: Program, key: str) -> None:
+    """info MOUNTPOINT would look for it below the mount."""
+    (tmp_path / "capture.toml").write_text(f'image = "oldmem.img"\n{key} = "mnt/deep/er/file"\n')
+    (where / "deep/er/file").write_bytes({
+        "memory-map": b"00000000-001fffff : System RAM\n", "hsa": bytes(4096), "vmcoreinfo": b"OSRELEASE=6.1.0\n"}[key])
+    answer = vmcorefs("mount", "-o", "nonempty", "--capture", tmp_path / "capture.toml", where)
+    assert answer.status == 2
+    assert_covers(answer.lines[-1], where, where / "deep/er/file")
+    assert row_of(where) is None
+
+
+def test_by_a_link_in_it(built: Built, where: Path, refused: Refused) -> None:
+    """The name by which it was given would be covered, and info MOUNTPOINT with it."""
+    (where / "link").symlink_to(built.image)
+    assert_covers(refused("mount", "-o", "nonempty", where / "link", where), where, where / "link")
+
+
+@pytest.mark.parametrize("capture", [False, True])
+def test_swapped(built: Built, tmp_path: Path, refused: Refused, capture: bool) -> None:
+    """Also where the directory holds a capture."""
+    folder = tmp_path if capture else tmp_path / "mnt"
+    folder.mkdir(exist_ok=True)
+    line = refused("mount", folder, built.image)
+    assert f"{built.image}: the mount point is not a directory" in line
+    assert f"swapped? vmcorefs mount {built.image} {folder}" in line
+
+
 def test_a_directory_with_a_capture_at_itself(built: Built, tmp_path: Path, vmcorefs: Program) -> None:
     """The image is found in it."""
     answer = vmcorefs("mount", "-o", "nonempty", tmp_path, tmp_path)

@@ -53,6 +53,8 @@ def test_every_option_is_a_word() -> None:
     (r"a=x\,y,b", [("a", "x,y"), ("b", None)]), (r"a=x\\,b=1", [("a", "x\\"), ("b", "1")]), (r"a=\\\,b", [("a", "\\,b")]),
     (r"a=\x", [("a", "x")]), ("a=b=c", [("a", "b=c")]), ("a=x\ny,b", [("a", "x\ny"), ("b", None)]),
     ("a=\\\n,b", [("a", "\n"), ("b", None)]),
+    ('a="x,y",b', [("a", "x,y"), ("b", None)]), ('a="x,y"z', [("a", '"x'), ('y"z', None)]), ('a=""', [("a", "")]),
+    ('context="x,y",b', [("context", '"x,y"'), ("b", None)]), (r'a=\"x\"', [("a", '"x"')]),
     (r"a=\=", [("a", "=")]), ("a=0-1M,a=2M-3M", [("a", "0-1M"), ("a", "2M-3M")]),
 ])
 def test_words_are_split_at_commas(words: str, parts: list[tuple[str, str | None]]) -> None:

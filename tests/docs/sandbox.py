@@ -46,7 +46,7 @@ for path in /srv /mnt /run /home /opt /usr/local/bin; do mount -t tmpfs -o mode=
 for name in python site source; do mkdir -p /opt/vmcorefs/$name; mount --bind $name /opt/vmcorefs/$name; done
 mkdir /srv/dumps && mount --bind dumps /srv/dumps
 cp programs/vmcorefs /usr/local/bin/
-cp programs/mount.vmcorefs /usr/sbin/
+cp --remove-destination programs/mount.vmcorefs /usr/sbin/
 ln -sf mount.vmcorefs /usr/sbin/mount.fuse.vmcorefs
 mknod fuse c 10 229 && chmod 666 fuse && mount --bind fuse /dev/fuse
 useradd -m -s /bin/bash alice

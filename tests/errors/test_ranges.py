@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from vmcorefs.ranges import Range, contains, find, merge, subtract, total
+from vmcorefs.ranges import Range, contains, find, merge, overlap, subtract, total
 
 SMALL = [(a, e) for a in range(5) for e in range(5)]
 
@@ -80,3 +80,10 @@ def test_contains_beyond_64_bits() -> None:
 
 def test_a_range_has_size_and_words() -> None:
     assert (Range(0x1000, 0x3000).size, str(Range(0x1000, 0x3000))) == (0x2000, "0x1000-0x3000")
+
+
+def test_overlap_of_every_two_small_ranges_has_the_addresses_of_both() -> None:
+    for (start, end), two in itertools.product(SMALL, itertools.combinations(SMALL, 2)):
+        found = overlap(two, start, end)
+        assert addresses(found) == addresses(list(two)) & set(range(start, end))
+        assert all(a < e for a, e in found)

@@ -105,14 +105,21 @@ def test_who_holds_a_directory(tmp_path: Path) -> None:
     assert holders(str(place)) == []
 
 
-def test_a_mapping_holds_too(tmp_path: Path) -> None:
-    place = tmp_path / "x\ny z"
+@pytest.mark.parametrize("name", ["x\ny z", "d\\040e\\012f", "ünï\x01"])
+def test_a_mapping_holds_too(tmp_path: Path, name: str) -> None:
+    place = tmp_path / name
     place.mkdir()
     (place / "file").write_bytes(bytes(4096))
     script = """
-import mmap, sys
+import mmap, os, sys
 with open(sys.argv[1] + "/file", "rb") as file:
     mapped = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+for name in os.listdir("/proc/self/fd"):  # mmap keeps a copy
+    if int(name) > 2:
+        try:
+            os.close(int(name))
+        except OSError:
+            pass
 print(flush=True)
 sys.stdin.readline()
 """

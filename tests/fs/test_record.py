@@ -145,6 +145,28 @@ def test_a_daemon_that_has_ended(own: Record) -> None:
     assert find_record(DEVICE, own.mountpoint) is None
 
 
+@pytest.mark.parametrize("size", [(1 << 20) + 1, 1 << 40])
+def test_a_huge_file_is_not_read(own: Record, directory: Path, size: int) -> None:
+    """Anybody can make one below the temporary directory, at no cost."""
+    path = write_record(own)
+    assert path is not None
+    with open(path, "ab") as file:
+        file.write(b" " * ((1 << 20) - file.tell()))
+    assert find_record(DEVICE, own.mountpoint) == own
+    os.truncate(path, size)
+    assert find_record(DEVICE, own.mountpoint) is None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_a_process_of_somebody_else(own: Record, directory: Path) -> None:
+    """Else a user could have root's umount wait for any process that he likes."""
+    path = write_record(own)
+    assert path is not None
+    os.chown(path, 65534, 65534)
+    for dead in (False, True):
+        assert find_record(DEVICE, own.mountpoint, 65534, dead=dead) is None
+
+
 def test_start_time() -> None:
     assert start_time(os.getpid()) == start_time(os.getpid())
     assert start_time(2**22 + 1) is None

@@ -14,6 +14,7 @@ import pytest
 import vmcorefs
 from tests.gold.conftest import Expander, gold_names
 from vmcorefs.oldmem.mapping import Segment
+from vmcorefs.output.copy import copy_to_file
 from vmcorefs.s390 import Absent
 
 PROGRAM = [sys.executable, "-m", "vmcorefs"]
@@ -37,6 +38,17 @@ def test_copy(expander: Expander, name: str, tmp_path: Path) -> None:
     gold = expander(name)
     subprocess.run([*PROGRAM, "copy", gold.image, tmp_path / "vmcore", *gold.words], check=True)
     gold.verify(tmp_path / "vmcore")
+    (tmp_path / "vmcore").unlink()
+
+
+def test_the_kernels_own_vmcore_gives_itself(expander: Expander, name: str, tmp_path: Path) -> None:
+    gold = expander(name)
+    with vmcorefs.open(gold.image, **gold.options) as dump:
+        copy_to_file(dump.vmcore, str(tmp_path / "vmcore"))
+    with vmcorefs.open(tmp_path / "vmcore") as dump:
+        assert dump.problems == ()
+        assert dump.image.container.writer == "kernel"
+        assert hashlib.file_digest(dump.vmcore, "sha256").hexdigest() == gold.facts["vmcore"]["sha256"]
     (tmp_path / "vmcore").unlink()
 
 

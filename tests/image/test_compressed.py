@@ -504,3 +504,30 @@ def test_without_the_library_the_extra_is_named(path: Path, monkeypatch: pytest.
 
 def test_the_builders_are_what_they_say() -> None:
     assert gzip.decompress(seekable.bgzip(MEMORY)) == MEMORY
+
+
+READS = """
+import random, sys
+sys.path.insert(0, sys.argv[1])
+from vmcorefs.image import open_image
+def resident():
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmRSS"))
+rng = random.Random(1)
+with open_image(sys.argv[2]) as source:
+    for number in range(40 + 200):
+        if number == 40:
+            before = resident()
+        source.pread(4096, rng.randrange(source.size - 4096))
+print(resident() - before)
+"""
+
+
+@pytest.mark.parametrize("kind", ["zstd", "xz", "bgzip"])
+def test_reading_for_long_takes_no_more_memory(path: Path, kind: str) -> None:
+    """Objects of C may be in cycles that nobody frees."""
+    memory = MEMORY * 10
+    path.write_bytes({"zstd": lambda: zstd(memory, 4 << 20, level=1), "xz": lambda: xz(memory, 4 << 20, preset=0),
+                      "bgzip": lambda: bgzip(memory)}[kind]())
+    done = subprocess.run([sys.executable, "-I", "-c", READS, Path(__file__).resolve().parents[2], path], capture_output=True, text=True,
+                          check=True, timeout=120)
+    assert int(done.stdout) < 24 << 10

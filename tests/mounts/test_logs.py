@@ -220,6 +220,21 @@ def test_in_the_background_to_syslog(machine: Built, system: PrivateSystem) -> N
     assert done.returncode == 0, done.stderr
 
 
+def test_a_syslog_that_hangs(machine: Built, system: PrivateSystem) -> None:
+    """Its queue is full (net.unix.max_dgram_qlen): what does not fit is lost, and neither reads nor the unmount wait for it."""
+    (system.folder / "oldmem.img").write_bytes(machine.image.read_bytes())
+    full = int(Path("/proc/sys/net/unix/max_dgram_qlen").read_text(encoding="ascii")) + 5
+    with listening(system.path("/dev/log")) as log:
+        done = system.run("vmcorefs", "mount", "oldmem.img", "mnt", "-o", "pidfile=pid")
+        assert done.returncode == 0, done.stderr
+        pid = (system.folder / "pid").read_text(encoding="ascii").strip()
+        system.run("sh", "-c", f"for i in $(seq {full}); do kill -USR1 {pid}; sleep 0.05; done")
+        assert stat_errno(system.path(system.folder / "mnt/vmcore")) == 0
+        system.run("kill", pid)
+        wait_until(lambda: not system.rows() and system.run("kill", "-0", pid).returncode != 0, "the daemon's end", timeout=5)
+        assert received(log).endswith("0 errors")
+
+
 @contextmanager
 def listening(place: Path) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as log:

@@ -165,17 +165,22 @@ def test_fstab(system: PrivateSystem, data: bytes, mnt: Path) -> None:
 
 
 def test_fstab_with_odd_names(system: PrivateSystem) -> None:
-    r"""Blanks, commas, backslashes, a newline; in the words, a comma is \, as for vmcorefs mount -o."""
+    r"""Blanks, commas, backslashes, a newline; in the words, a comma is \, as for vmcorefs mount -o, or in double quotes."""
     odd = system.folder / "a b,c\\d"
     odd.mkdir()
     (odd / "im a,ge").symlink_to(system.folder / "oldmem.img")
     (odd / "map, 1\\2").write_text(ONE_MIB_MAP, encoding="ascii")
     where = odd / "m\nn,t ünïcødé"
     where.mkdir()
+    quoted = f'"{odd}/map, 1\\2"'.replace("\\", "\\\\")
     word = Path(str(odd / "map, 1\\2").replace("\\", "\\\\").replace(",", "\\,"))
     table = fstab(system, f"{escaped(odd / 'im a,ge')} {escaped(where)} vmcorefs memory-map={escaped(word)},layout=5.8")
     assert_done(system.run("mount", "-T", table, where))
     assert [row.where for row in system.rows()] == [os.fsencode(where)]
+    assert system.path(where / "vmcore").stat().st_size == (1 << 20) + 0x2000
+    umount(system, where)
+    table = fstab(system, f"{escaped(odd / 'im a,ge')} {escaped(where)} vmcorefs memory-map={escaped(Path(quoted))},layout=5.8")
+    assert_done(system.run("mount", "-T", table, where))
     assert system.path(where / "vmcore").stat().st_size == (1 << 20) + 0x2000
     umount(system, where)
 
@@ -247,7 +252,7 @@ def test_a_namespace_is_refused(system: PrivateSystem) -> None:
     (["absent.img", "mnt"], FAILURE, ["absent.img: cannot open the image: No such file"]),
     (["oldmem.img", "absent"], FAILURE, ["absent: the mount point does not exist", "mkdir -p"]),
     (["oldmem.img", "oldmem.img"], FAILURE, ["not a directory"]),
-    (["mnt", "oldmem.img"], FAILURE, ["is a directory"]),
+    (["mnt", "oldmem.img"], FAILURE, ["not a directory", "swapped? vmcorefs mount"]),
     (["oldmem.img", "."], FAILURE, ["contains", "oldmem.img", "choose another directory"]),
     (["programs/vmcorefs", "mnt"], FAILURE, ["not the memory of an s390x Linux system"]),
 ], ids=lambda value: " ".join(value) if isinstance(value, list) else str(value))

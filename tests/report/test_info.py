@@ -17,7 +17,8 @@ MIB = 1 << 20
 
 KEYS = {
     "schema", "version", "image", "container", "hsa", "hsa_size", "mode", "mode_reason", "crashkernel", "system", "hardware",
-    "crashed_release", "build_id", "kernel_offset", "dump_kernel_release", "crash", "os_info", "vmcoreinfo", "layout", "todpreg_size", "note_align",
+    "crashed_release", "build_id", "kernel_offset", "dump_kernel_release", "crash", "os_info", "vmcoreinfo", "layout", "todpreg_size",
+    "note_align",
     "image_load", "vector", "cpus", "cpus_origin", "cpus_left_out", "physmem", "memory_map", "memory", "vmcore_size", "header_size",
     "phdrs", "extents", "vmlinux", "commands", "checks", "absent", "problems"}
 

@@ -84,7 +84,7 @@ def make_payload(directory: Path) -> Path:
     shutil.copytree(ROOT / "systemd", folder / "systemd")
     install(folder / "root")
     runner = folder / "run"
-    runner.write_text("#!/bin/sh\ncd /payload && exec python3 -B -m tests.systemd.vm_checks\n")
+    runner.write_text("#!/bin/sh\ncd /payload && python3 -B -m tests.systemd.vm_checks || systemctl poweroff\n")
     runner.chmod(0o755)
     image = directory / "payload.raw"
     image.unlink(missing_ok=True)

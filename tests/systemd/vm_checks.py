@@ -35,7 +35,7 @@ IMAGE = PAYLOAD / "images" / CAPTURE / "oldmem.img"
 BAD_OFFSET = 0x4002000  # in vmcore: the image's last page; its end stands in the middle of vmcore
 CAPTURE_FILE = Path("/etc/vmcorefs/db7.toml")
 AUTO, AUTO_CAPTURE = Path("/mnt/auto"), "k61-zfcpdump-smp3"
-IDLE_SECONDS = 3.0
+IDLE_SECONDS = 4.0
 
 Check = Callable[[], str]
 
@@ -670,13 +670,17 @@ def automount_mounts() -> str:
     require(sparse.compare(AUTO_CAPTURE, AUTO / "vmcore") == [], "other bytes")
     group = must("systemctl", "show", "--value", "--property=ControlGroup", "mnt-auto.mount").strip()
     members = Path(f"/sys/fs/cgroup{group}/cgroup.procs").read_text(encoding="ascii").split()
-    require(members, "the daemon is not in the mount unit's cgroup")
-    return f"{seconds:.2f} s; daemon {members} in {group}"
+    require(daemons_of(AUTO) and str(daemons_of(AUTO)[0]) in members, "the daemon is not in the mount unit's cgroup")
+    since = time.time()
+    os.kill(daemons_of(AUTO)[0], signal.SIGUSR1)
+    until(lambda: any(" reads, " in entry["MESSAGE"] for entry in journal("mnt-auto.mount", since)), "the counters in the unit's journal")
+    return f"{seconds:.2f} s; daemon and journal in {group}"
 
 
 def automount_idles() -> str:
     """after the idle timeout it is unmounted and the daemon gone; the next look mounts it again"""
-    daemons = daemons_of(AUTO)
+    with (AUTO / "vmcore").open("rb"):
+        daemons = daemons_of(AUTO)
     require(len(daemons) == 1, f"daemons: {daemons}")
     seconds = until(lambda: mounts(AUTO) == ["autofs"], "the unmount", 30)
     until(lambda: not daemons_of(AUTO), "the daemon's end")
@@ -819,7 +823,7 @@ def one(check: Check) -> None:
 def main() -> int:
     """Run the stage's checks, then leave."""
     checks, leave = CHECKS[int(option("vmcorefs.stage"))]
-    shutil.copytree(PAYLOAD / "root", "/", symlinks=True, dirs_exist_ok=True)
+    must("cp", "--archive", PAYLOAD / "root" / ".", "/")
     run("systemctl", "is-system-running", "--wait", timeout=120)
     for check in checks:
         one(check)

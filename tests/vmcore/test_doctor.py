@@ -206,8 +206,10 @@ def test_a_large_file_of_zeros_is_refused_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["plain", "kdump"])
-def test_an_early_crash_costs_2_gib_and_a_lost_pointer_all(tmp_path: Path, mode: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_early_crash_costs_2_gib_and_a_lost_pointer_all(tmp_path: Path, mode: str, caplog: pytest.LogCaptureFixture,
+                                                           monkeypatch: pytest.MonkeyPatch) -> None:
     """A kdump kernel was never started in a system that had no VMCOREINFO yet, so that there the pointer is lost."""
+    monkeypatch.setattr(logging.getLogger("vmcorefs"), "propagate", True)
     built = Machine(mode=mode, vmcoreinfo_by="early", memory=((0, 3 << 30),), body_pages="none").build(tmp_path)  # type: ignore[arg-type]
     with caplog.at_level(logging.INFO, "vmcorefs"), opened(built) as dump:
         assert dump.vmcoreinfo is None

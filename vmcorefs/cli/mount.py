@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Collection
-from typing import Protocol
+from typing import Any, Protocol
 
 from vmcorefs.capture import FIELDS, find_capture_file, read_mount_table
 from vmcorefs.cli.mount_options import MountWords
@@ -79,6 +79,8 @@ def run(arguments: argparse.Namespace) -> int:
     for name in dict.fromkeys(arguments.unknown_words):
         log.warning("-o: unknown option %s is ignored, as -s asks for", printable(name))
     words = mount_options(arguments)
+    if arguments.mountpoint and arguments.image and os.path.isdir(arguments.image) and os.path.isfile(arguments.mountpoint):
+        check_mountpoint(arguments.mountpoint, [arguments.image])  # swapped, and that is the better message
     capture = find_capture_file(arguments.image, arguments.capture)
     if capture is not None:
         named = words.take_table(read_mount_table(capture), printable(capture))
@@ -86,9 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.mountpoint is None:
         where = "give a directory" if capture is None else f"give a directory, or name it in {printable(capture)} under [mount]"
         raise UsageError(f"MOUNTPOINT is missing; {where}; see {arguments.parser.prog} --help")
-    given = [os.fsdecode(value) for row in FIELDS if row.path and row.name in images
-             for value in ([images[row.name]] if isinstance(images[row.name], str) else images[row.name])]
-    sources = [path for path in (arguments.image, capture, *given, words.pidfile) if path is not None]
+    sources = [path for path in (arguments.image, capture, *_files(images), words.pidfile) if path is not None]
     check_mountpoint(arguments.mountpoint, sources, stale="accept" if words.replace_stale else "refuse", nonempty=words.nonempty)
     words.access.check()
     if words.pidfile is not None:
@@ -100,11 +100,18 @@ def run(arguments: argparse.Namespace) -> int:
             source=dump.image.path, probe="vmcore", foreground=words.foreground, io=words.io, backend=words.backend,
             access=words.access, replace_stale=words.replace_stale, nonempty=words.nonempty, pidfile=words.pidfile,
             idle_timeout=words.idle_timeout, kernel_options=words.kernel_options,
-            sources=[file.path for file in files], keep_fds=[file.fd for file in files], capture=dump.capture.as_options(),
+            sources=[*(file.path for file in files), *_files(dump.capture.as_options())], keep_fds=[file.fd for file in files],
+            capture=dump.capture.as_options(),
             served={"mode": dump.mode.name, "size": dump.vmcore.size})
         tree = make_tree(dump, os.path.abspath(arguments.mountpoint), words.access, words.also)
         mount(tree, arguments.mountpoint, options, fake=arguments.fake)
     return 0
+
+
+def _files(images: dict[str, Any]) -> list[str]:
+    """The files that options on how to read the image name."""
+    given = [images[row.name] for row in FIELDS if row.path and row.name in images]
+    return [os.fsdecode(path) for value in given for path in ([value] if isinstance(value, str) else value)]
 
 
 def _sort_out(arguments: argparse.Namespace) -> None:

@@ -23,7 +23,7 @@ _SYSTEM_WORDS = frozenset({
 })
 _SYSTEM_PREFIXES = ("x-", "X-", "comment=", "uhelper=", "helper=")
 _KERNEL_WORDS = frozenset({"noexec"})
-_KERNEL_VALUES = frozenset({"context", "fscontext", "defcontext", "rootcontext"})
+KERNEL_VALUES = frozenset({"context", "fscontext", "defcontext", "rootcontext"})
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ class MountWords:
         if name in _KERNEL_WORDS and value is None:
             self.kernel_options[name] = True
             return True
-        if name in _KERNEL_VALUES and value:
+        if name in KERNEL_VALUES and value:
             self.kernel_options[name] = value
             return True
         row = _BY_WORD.get(name)
@@ -182,14 +182,17 @@ class MountWords:
     def take_table(self, table: Mapping[str, Any], where: str) -> str | None:
         """The [mount] table of a capture file; returns its mountpoint. What was given already wins. Raises UsageError."""
         mountpoint = None
+        before = frozenset(self.values)
         for key, value in table.items():
             if key == "mountpoint":
-                mountpoint = _text(value) if isinstance(value, str) else None
-                if not mountpoint:
+                if not isinstance(value, str) or not value or "\0" in value:
                     raise UsageError(f'{where}: [mount]: mountpoint: {shown(value)} is no directory; write mountpoint = "/mnt/dump"')
+                mountpoint = value
             elif key not in _BY_WORD:
                 raise UsageError(f"{where}: [mount]: unknown key {shown(key)}{nearest(key, ['mountpoint', *WORDS])}")
-            elif _BY_WORD[key].name not in self.values:
+            elif _BY_WORD[key].name not in before:
+                if _BY_WORD[key].name in self.values:
+                    raise UsageError(f"{where}: [mount]: {key} is there twice")
                 self.set(_BY_WORD[key], value, f"{where}: [mount]: {key}")
         return mountpoint
 

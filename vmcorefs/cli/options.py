@@ -7,7 +7,7 @@ import re
 from typing import Any, NoReturn
 
 from vmcorefs.capture import FIELDS, nearest
-from vmcorefs.cli.mount_options import MOUNT_FIELDS, WORDS, MountWords, is_system_word
+from vmcorefs.cli.mount_options import KERNEL_VALUES, MOUNT_FIELDS, WORDS, MountWords, is_system_word
 from vmcorefs.errors import UsageError, printable
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -106,11 +106,16 @@ def mount_options(arguments: argparse.Namespace) -> MountWords:
 def split_option_words(words: str) -> list[tuple[str, str | None]]:
     r"""``a=1,b,c=x\,y`` as [("a", "1"), ("b", None), ("c", "x,y")]. A backslash takes the next character as it is.
 
-    Commas in double quotes do not separate: SELinux contexts have some (``context="s0:c1,c2"``), and mount(8) hands them on so.
+    Commas in double quotes do not separate, and mount(8) hands such a value on with its quotes: a path loses them here, an SELinux
+    context (``context="s0:c1,c2"``) goes to the kernel with them.
     """
-    parts = [re.sub(r"\\(.)", r"\1", part, flags=re.DOTALL)
-             for part in re.findall(r'(?:\\.|(?<==)"[^"]*"(?=,|$)|[^,\\]|\\$)+', words, re.DOTALL)]
-    return [(name, value if equals else None) for name, equals, value in (part.partition("=") for part in parts)]
+    found: list[tuple[str, str | None]] = []
+    for part in re.findall(r'(?:\\.|(?<==)"[^"]*"(?=,|$)|[^,\\]|\\$)+', words, re.DOTALL):
+        name, equals, value = re.sub(r"\\(.)", r"\1", part, flags=re.DOTALL).partition("=")
+        if re.fullmatch(r'[^=]*="[^"]*"', part) and name not in KERNEL_VALUES:
+            value = value[1:-1]
+        found.append((name, value if equals else None))
+    return found
 
 
 def _take_word(options: dict[str, Any], arguments: argparse.Namespace, own: MountWords | None, name: str, value: str | None) -> None:

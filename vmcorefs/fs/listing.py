@@ -103,17 +103,7 @@ class _Look:
 
 
 def _record_of(entry: MountEntry) -> Record | None:
-    record = find_record(entry.device, entry.mountpoint, entry.owner, dead=True)
-    return None if record is not None and record.alive and _user_of(record.pid) != entry.owner else record
-
-
-def _user_of(pid: int) -> int | None:
-    """Real user id of a process; None where it has gone."""
-    try:
-        with open(f"/proc/{pid}/status", "rb") as file:
-            return next(int(line.split()[1]) for line in file if line.startswith(b"Uid:"))
-    except (OSError, StopIteration, ValueError):
-        return None
+    return find_record(entry.device, entry.mountpoint, entry.owner, dead=True)
 
 
 def _name(value: Any) -> str | None:

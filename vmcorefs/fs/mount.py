@@ -155,15 +155,6 @@ def _last_words(session: Session, write_end: int, text: str) -> None:
 
 
 def _log_to_syslog() -> None:
-    root = logging.getLogger("vmcorefs")
-    for handler in list(root.handlers):
-        root.removeHandler(handler)
-    if os.path.exists("/dev/log"):
-        from logging.handlers import SysLogHandler  # brings socket and more; not on the way to the first byte
+    from vmcorefs.fs.syslog import Syslog  # brings socket; not on the way to the first byte
 
-        with suppress(OSError):
-            handler = SysLogHandler("/dev/log", facility=SysLogHandler.LOG_DAEMON)
-            handler.setFormatter(logging.Formatter(f"vmcorefs[{os.getpid()}]: %(message)s"))
-            root.addHandler(handler)
-            return
-    root.addHandler(logging.NullHandler())
+    logging.getLogger("vmcorefs").handlers[:] = [Syslog()]

@@ -84,12 +84,16 @@ def _swapped(name: str, sources: Collection[str]) -> str:
 
 
 def _contains(where: str, source: str) -> bool:
-    """Whether *source* is in the directory *where*, by whatever name (a bind mount shows the same directory elsewhere)."""
+    """Whether *source*, or a link by which it is named, is in the directory *where*, by whatever name (a bind mount shows the same
+    directory elsewhere).
+    """
     target = os.stat(where)
-    folder = os.path.dirname(os.path.realpath(source))
-    while True:
-        with suppress(OSError):
-            if os.path.samestat(os.stat(folder), target):
-                return True
-        if folder == (folder := os.path.dirname(folder)):
-            return False
+    for path in (os.path.realpath(source), os.path.abspath(source)):
+        folder = os.path.dirname(path)
+        while True:
+            with suppress(OSError):
+                if os.path.samestat(os.stat(folder), target):
+                    return True
+            if folder == (folder := os.path.dirname(folder)):
+                break
+    return False

@@ -4,6 +4,7 @@ on a dead or hung mount that fails or hangs.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import select
@@ -81,7 +82,7 @@ def absolute(path: str) -> str:
 
 
 def answers(path: str, timeout: float) -> int | None:
-    """Errno of a statvfs of *path* (0: it answers), None if there was no answer in *timeout* seconds.
+    """Errno of a statvfs of *path* (0: it answers; EACCES: another user's), None if there was no answer in *timeout* seconds.
 
     statvfs always asks the daemon; a stat is answered from the kernel's cache, on a dead mount too. Asked in a child process,
     since it cannot be interrupted on a hung mount; without our standard descriptors, whose readers would wait for it.
@@ -105,8 +106,8 @@ def _ask(path: str) -> tuple[int, int]:
             null = os.open(os.devnull, os.O_RDWR)
             for descriptor in (0, 1, 2):
                 os.dup2(null, descriptor)
-            os.statvfs(path)
-            code = 0
+            # the kernel does not ask for a user who may not look in, and fills the answer with zeros (fuse_statfs)
+            code = 0 if os.statvfs(path).f_bsize else errno.EACCES
         except OSError as error:
             code = error.errno or 255
         os.write(write_end, bytes([min(code, 255)]))
@@ -140,7 +141,11 @@ def holders_of(mountpoints: Collection[str]) -> dict[str, list[Holder]]:
     """:func:`holders` of several mounts in one pass over /proc."""
     found: dict[str, list[Holder]] = {mountpoint: [] for mountpoint in mountpoints}
     for pid in _pids():
-        held = {mountpoint for path in _paths_of(pid) for mountpoint in mountpoints if _is_in(path, mountpoint)}
+        # A process that hangs in mmap() of a file of a stopped mount holds its memory map locked, and before Linux 6.17 a read of
+        # /proc/PID/maps would wait for that lock. It has the file open, too: whoever is found by a link is not asked for maps.
+        held: set[str] = set()
+        for paths in (_links_of(pid), _mapped_by(pid)):
+            held = held or {mountpoint for path in paths for mountpoint in mountpoints if _is_in(path, mountpoint)}
         if held:
             holder = Holder(pid, process_name(pid))
             for mountpoint in held:
@@ -149,16 +154,13 @@ def holders_of(mountpoints: Collection[str]) -> dict[str, list[Holder]]:
 
 
 def process_name(pid: int) -> str:
-    """The process's name for people; "?" where it has gone."""
-    try:
-        import psutil
+    """The process's name for people, at most 15 bytes; "?" where it has gone.
 
-        return printable(str(psutil.Process(pid).name()))
-    except ImportError:
-        with suppress(OSError), open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
-            return printable(file.read().strip())
-    except psutil.Error:
-        pass
+    Not by psutil, which completes a long one by the command line: that can only be read when the process's memory map is not
+    locked, and hangs with a process that hangs in mmap().
+    """
+    with suppress(OSError), open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
+        return printable(file.read().rstrip("\n")) or "?"
     return "?"
 
 
@@ -169,7 +171,7 @@ def _pids() -> Iterator[int]:
             yield int(name)
 
 
-def _paths_of(pid: int) -> Iterator[str]:
+def _links_of(pid: int) -> Iterator[str]:
     base = f"/proc/{pid}"
     for link in ("cwd", "root"):
         with suppress(OSError):
@@ -178,11 +180,16 @@ def _paths_of(pid: int) -> Iterator[str]:
         for name in os.listdir(f"{base}/fd"):
             with suppress(OSError):
                 yield os.readlink(f"{base}/fd/{name}")
-    with suppress(OSError), open(f"{base}/maps", "rb") as file:
+
+
+def _mapped_by(pid: int) -> Iterator[str]:
+    with suppress(OSError), open(f"/proc/{pid}/maps", "rb") as file:
         for line in file:
             fields = line.rstrip(b"\n").split(b" ", 5)
             if len(fields) == 6 and fields[5].lstrip().startswith(b"/"):
-                yield _unescape(fields[5].lstrip())
+                path = fields[5].lstrip()
+                yield os.fsdecode(path)
+                yield os.fsdecode(path.replace(b"\\012", b"\n"))  # only this is escaped there, and a backslash is not
 
 
 def _is_in(path: str, mountpoint: str) -> bool:

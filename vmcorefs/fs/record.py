@@ -18,6 +18,8 @@ from typing import Any
 from vmcorefs.fs.counters import Counters, Counts, read_counts
 from vmcorefs.fs.mounts import MountEntry
 
+_LARGEST = 1 << 20  # bytes of a record; a capture with thousands of memory ranges needs some 100 KiB
+
 
 @dataclass(frozen=True)
 class Record:
@@ -37,6 +39,15 @@ class Record:
     def alive(self) -> bool:
         """Whether the daemon that wrote it still lives."""
         return start_time(self.pid) == self.started
+
+
+def user_of(pid: int) -> int | None:
+    """The real user id of a process; None where it has gone."""
+    try:
+        with open(f"/proc/{pid}/status", "rb") as file:
+            return next(int(line.split()[1]) for line in file if line.startswith(b"Uid:"))
+    except (OSError, StopIteration, ValueError):
+        return None
 
 
 def start_time(pid: int) -> int | None:
@@ -128,12 +139,13 @@ def find_record(device: str, mountpoint: str, owner: int | None = None, *, dead:
     """The record of the mount at *mountpoint*; None if there is none that belongs to a living daemon of this mount.
 
     *dead*: one of a daemon that was killed is wanted, too. It counts only as a regular file of *owner*, who mounted (default:
-    this user): root looks in places where anybody may write, a FIFO or a record of somebody else's mount among them.
+    this user), and only with a process of that user: root looks in places where anybody may write, a FIFO or a record of
+    somebody else's mount among them.
     """
     owner = os.geteuid() if owner is None else owner
     for directory in _directories():
         record = _read(os.path.join(directory, f"{device}.json"), owner)
-        if record is not None and record.mountpoint == mountpoint and (dead or record.alive):
+        if record is not None and record.mountpoint == mountpoint and (user_of(record.pid) == owner if record.alive else dead):
             return record
     return None
 
@@ -170,8 +182,11 @@ def _read(path: str, owner: int) -> Record | None:
     if descriptor is None:
         return None
     try:
-        with os.fdopen(descriptor, encoding="utf-8") as file:
-            content = json.load(file)
+        with os.fdopen(descriptor, "rb") as file:
+            data = file.read(_LARGEST + 1)
+        if len(data) > _LARGEST:
+            return None
+        content = json.loads(data.decode())
         known = {row.name for row in fields(Record)}  # a daemon of another version may have written more
         record = Record(**{name: value for name, value in content.items() if name in known})
     except (ValueError, TypeError, AttributeError, OSError, RecursionError):

@@ -51,7 +51,7 @@ class _Block(Decoder):
         while done < size and not self._xz.eof:
             data = b""
             if self._xz.needs_input:
-                data = self._before.pop() if self._before else self.fetch() or (self._behind.pop() if self._behind else b"")
+                data = self._before.pop() if self._before else self.compressed.read() or (self._behind.pop() if self._behind else b"")
                 if not data:
                     break
             try:

@@ -15,6 +15,24 @@ PIECE = 1 << 20  # blocks up to this size are checked as a whole before a byte o
 _FETCH = 1 << 16
 
 
+class Compressed:
+    """The compressed bytes [start, end) of *file*, one after the other, for a decoder."""
+
+    def __init__(self, file: Source, start: int, end: int):
+        self._file = file
+        self._next = start
+        self._end = end
+
+    def read(self, size: int = _FETCH) -> bytes:
+        """The next ones, at most *size*; empty at their end. Raises OldmemReadError."""
+        size = min(size, _FETCH, self._end - self._next)
+        if size <= 0:
+            return b""
+        data = self._file.pread(size, self._next)
+        self._next += size
+        return data
+
+
 class Decoder(ABC):
     """The bytes of one block from its begin to its end, decoded as they are asked for.
 
@@ -29,7 +47,7 @@ class Decoder(ABC):
         self.end = min(end, file.size)
         self.cut = self.end < end
         self.left = size
-        self._next = start
+        self.compressed = Compressed(file, start, self.end)
 
     def read(self, size: int) -> bytes:
         """The next *size* bytes, exactly; with the last ones the end of the block is checked. Raises OldmemReadError."""
@@ -49,15 +67,6 @@ class Decoder(ABC):
     @abstractmethod
     def _finish(self) -> None:
         """Check that the block ends here, and its checksum."""
-
-    def fetch(self) -> bytes:
-        """The next compressed bytes, empty at the end of the block's. Raises OldmemReadError."""
-        size = min(_FETCH, self.end - self._next)
-        if size <= 0:
-            return b""
-        data = self.file.pread(size, self._next)
-        self._next += size
-        return data
 
     def too_short(self, by: int) -> NoReturn:
         """The compressed bytes end too early."""
@@ -83,7 +92,7 @@ class Inflater(Decoder):
     def _decode(self, size: int) -> bytes:
         parts, done = [], 0
         while done < size and not self._zlib.eof:
-            data = self._zlib.unconsumed_tail or self.fetch()
+            data = self._zlib.unconsumed_tail or self.compressed.read()
             try:
                 part = self._zlib.decompress(data, size - done)
             except zlib.error as error:

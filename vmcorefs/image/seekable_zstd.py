@@ -29,7 +29,8 @@ class _Frame(Decoder):
     def __init__(self, zstandard: Any, file: Source, start: int, end: int, size: int):
         super().__init__(file, start, end, size)
         self._error: type[Exception] = zstandard.ZstdError
-        self._reader = zstandard.ZstdDecompressor(max_window_size=_WINDOW_LIMIT).stream_reader(_Fetcher(self))
+        # Not of self: zstandard's objects are not seen by the garbage collector, a cycle through one would never be freed.
+        self._reader = zstandard.ZstdDecompressor(max_window_size=_WINDOW_LIMIT).stream_reader(self.compressed)
 
     def _decode(self, size: int) -> bytes:
         data = bytearray(size)
@@ -70,17 +71,6 @@ class _SmallFrame(Decoder):
 
     def _finish(self) -> None:
         """All of it was looked at."""
-
-
-class _Fetcher:
-    """The file that zstandard reads."""
-
-    def __init__(self, decoder: Decoder):
-        self._decoder = decoder
-
-    def read(self, size: int) -> bytes:
-        """The next compressed bytes, whatever *size* is."""
-        return self._decoder.fetch()
 
 
 def from_file(file: Source) -> Source:

@@ -119,7 +119,7 @@ class Kdump:
         return out
 
     def build(self) -> bytes:
-        stored = self._stored
+        stored, begin = self._stored, self.data
         out = self._headers()
         bitmaps = [set(self.pages) | self.absent] if not self.one_bitmap else []
         for pages in (*bitmaps, set(self.pages)):
@@ -132,7 +132,7 @@ class Kdump:
                 descriptors += struct.pack(">QIIQ", *zeros, 0)
                 continue
             packed, flags = compressed(page, "plain" if self.mixed and number % 4 == 3 else self.compression)
-            row = (self.data + len(data), len(packed), flags)
+            row = (begin + len(data), len(packed), flags)
             zeros = row if not any(page) else zeros
             descriptors += struct.pack(">QIIQ", *row, 0)
             data += packed
