@@ -148,7 +148,7 @@ def test_every_word_of_o_and_no_other() -> None:
     own = {row.word for row in MOUNT_FIELDS} | {"allow_other", "log-level"}
     system = set(mount_options._SYSTEM_WORDS) | {prefix.rstrip("=") + ("*" if prefix.endswith("-") else "")
                                                  for prefix in mount_options._SYSTEM_PREFIXES}
-    kernel = set(mount_options.KERNEL_WORDS) | set(mount_options.KERNEL_VALUES)
+    kernel = set(mount_options._KERNEL_WORDS) | set(mount_options.KERNEL_VALUES)
     assert words - (reading - own) == own | system | kernel
 
 
