@@ -103,7 +103,7 @@ def test_an_image_beside_a_capture_file_wins(capture: Callable[[str], Path], cal
     ("IMAGE DIR --idle", "unknown option --idle"),
     ("--capture /nonexistent.toml DIR", "/nonexistent.toml: "),
     ("IMAGE DIR --io warp", "--io"),
-    ("DIR IMAGE", "oldmem.img: the mount point is not a directory; give an empty directory (image and mount point swapped? vmcorefs mount "),
+    ("DIR IMAGE", "the mount point is not a directory; give an empty directory (image and mount point swapped? vmcorefs mount "),
 ])
 def test_words_that_are_wrong(built: Built, capture: Callable[[str], Path], tmp_path: Path, refused: Refused, words: str,
                               line: str) -> None:
@@ -190,7 +190,8 @@ def test_an_odd_mount_point(capture: Callable[[str], Path], called: Called, tmp_
     ("idle-timeout = 1.5", "[mount]: idle-timeout: 1.5 is no time"), ("idle-timeout = true", "[mount]: idle-timeout: True is no time"),
     ("idle-timeout = -5", "[mount]: idle-timeout: -5 is no time"), ("idle-timeout = 10:00:00", "is no time"),
     ("uid = -1", "[mount]: uid: -1: there is no such user"), ("uid = true", "there is no such user"),
-    ("gid = 1.0", "there is no such group"), ("gid = 4294967295", "there is no such group"), ("gid = 99999999999999999999", "there is no such group"),
+    ("gid = 1.0", "there is no such group"), ("gid = 4294967295", "there is no such group"),
+    ("gid = 99999999999999999999", "there is no such group"),
     ("mode = 440", "[mount]: mode: 440: files can only be read here; write one of 0400, 0440, 0444"),
     ("mode = 0o440", "[mount]: mode: 288: files"), ("mode = 'kdump'", "[mount]: mode: 'kdump'"), ("mode = '0777'", "[mount]: mode: '0777'"),
     ("hsa = 'hsa.img'", "[mount]: unknown key 'hsa'"), ("x-systemd.automount = true", "[mount]: unknown key 'x-systemd'"),

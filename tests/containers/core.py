@@ -58,6 +58,12 @@ class Core:
                 found[-1][field] = desc[at:at + size]
         return found
 
+    def read(self, offset: int, size: int) -> bytes:
+        """All of it, by offset in the file."""
+        data = os.pread(self.descriptor, size, offset)
+        assert len(data) == size
+        return data
+
     def page(self, address: int) -> bytes | None:
         """None: it cannot be read."""
         for paddr, size, offset in self.loads:
