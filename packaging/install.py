@@ -72,14 +72,21 @@ def items(where: dict[str, str], carried: Path, interpreter: str) -> Iterator[It
     for path in some(carried / "licences", "*.txt"):
         yield Item(f"{where['docdir']}/licences/{path.name}", path)
     yield Item(f"{where['docdir']}/examples/capture.toml", ROOT / "packaging" / "capture.toml")
+    for path in some(ROOT / "examples", "*"):
+        yield Item(f"{where['docdir']}/examples/{path.name}", mode=0o755 if os.access(path, os.X_OK) else 0o644, data=in_etc(path, where))
 
 
 def units(where: dict[str, str]) -> Iterator[Item]:
     """Template units go where systemd looks; units for one mount point are examples."""
     for path in some(ROOT / "systemd", "*"):
         template = path.suffix == ".service"
-        data = path.read_bytes().replace(b"/etc/vmcorefs", os.fsencode(where["sysconfdir"]) + b"/vmcorefs")
-        yield Item(f"{where['unitdir']}/{path.name}" if template else f"{where['docdir']}/examples/{path.name}", data=data)
+        target = f"{where['unitdir']}/{path.name}" if template else f"{where['docdir']}/examples/{path.name}"
+        yield Item(target, data=in_etc(path, where))
+
+
+def in_etc(path: Path, where: dict[str, str]) -> bytes:
+    """A file that names the folder of the capture files, for this place."""
+    return path.read_bytes().replace(b"/etc/vmcorefs", os.fsencode(where["sysconfdir"]) + b"/vmcorefs")
 
 
 def some(folder: Path, pattern: str) -> list[Path]:

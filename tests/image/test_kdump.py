@@ -350,3 +350,14 @@ def test_closing_closes_all_files(tmp_path: Path) -> None:
     assert len(os.listdir("/proc/self/fd")) == before + 5
     source.close()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_split_dump_of_many_pages(tmp_path: Path) -> None:
+    """So that a part begins within one block of bitmap and goes on in others."""
+    pages = {n: page_of(n % 50) for n in range(0, 120_000, 97)} | {n: page_of(n) for n in range(40_000, 40_050)}
+    dump = Kdump(pages, level=31, compression="plain")
+    paths = write_parts(tmp_path, dump.split(40_020, 99_999))
+    with open_image(paths[1]) as source:
+        for number in pages:
+            assert source.pread(PAGE, number * PAGE) == pages[number]
+        assert error_at(source, 40_051 * PAGE).kind == "missing"

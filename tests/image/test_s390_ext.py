@@ -298,10 +298,16 @@ def test_an_entry_that_unpacks_to_another_size_is_broken(path: Path, size: int) 
 
 
 def test_an_entry_without_its_checksum_is_broken(path: Path) -> None:
-    data = zlib.compress(random.Random(5).randbytes(MIB), 0)
-    assert (len(data) - 4) % PAGE  # so that zeros take its place
+    rng = random.Random(5)
+    noise = rng.randbytes(100_000)
+    data = next(packed for size in range(90_000, 100_000)  # one that ends with a block but for its checksum
+                if len(packed := zlib.compress(noise[:size].ljust(MIB, b"\0"))) % PAGE == 4)
+    with opened(path, one_entry(data)) as source:
+        assert source.pread(90_000, MIB) == noise[:90_000]
     with opened(path, one_entry(data[:-4])) as source:
-        assert error_at(source, MIB).kind == "broken"
+        error = error_at(source, MIB)
+        assert (error.kind, error.good) == ("broken", 0)
+        assert "their end is missing" in error.cause
 
 
 def test_a_byte_changed_in_an_entry_is_noticed(path: Path) -> None:

@@ -141,6 +141,18 @@ def test_a_signal_during_the_start(machine: Built, where: Path, tmp_path: Path, 
         assert [path.name for path in tmp_path.iterdir()] == ["mnt"]
 
 
+def test_several_mount_at_one_place_at_the_same_time(machine: Built, where: Path) -> None:
+    """One gets it, the others see that; never a mount on top of the other."""
+    processes = [subprocess.Popen([*PROGRAM, "mount", machine.image, where], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                 for _ in range(4)]
+    said = [process.communicate(timeout=TIMEOUT)[1] for process in processes]
+    assert sorted(process.returncode for process in processes) == [0, 2, 2, 2], said
+    assert sum(b"is mounted there already; unmount it first" in text for text in said) == 3
+    assert len(daemons_of(where)) == 1
+    assert run("umount", where).returncode == 0
+    assert row_of(where) is None
+
+
 # -- the pidfile -------------------------------------------------------------------------------------------------------
 
 

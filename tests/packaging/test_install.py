@@ -46,7 +46,9 @@ def wanted(sources: Path, prefix: str, helpers: str) -> dict[str, str]:
     files |= {f"{doc}/{name}" for name in ("README.md", "CHANGELOG.md", "SECURITY.md", "LICENSE")}
     files |= {f"{doc}/docs/{path.name}" for path in (sources / "docs").iterdir()}
     files |= {f"{doc}/examples/{path.name}" for path in (sources / "systemd").iterdir() if path.is_file() and path.suffix != ".service"}
-    return dict.fromkeys(libraries | files, "-rw-r--r--") | {
+    files |= {f"{doc}/examples/{path.name}" for path in (sources / "examples").iterdir()}
+    programs = {f"{doc}/examples/{name}": "-rwxr-xr-x" for name in ("kdump-post.sh", "vmcorefs-register")}
+    return dict.fromkeys(libraries | files, "-rw-r--r--") | programs | {
         f"{prefix}/bin/vmcorefs": "-rwxr-xr-x", f"{helpers}/mount.vmcorefs": "-rwxr-xr-x",
         f"{helpers}/mount.fuse.vmcorefs": "lrwxrwxrwx", f"{prefix}/share/man/man8/mount.fuse.vmcorefs.8": "lrwxrwxrwx"}
 
@@ -80,6 +82,9 @@ def test_folders_of_ones_own(sources: Path, tmp_path: Path) -> None:
     unit = (tmp_path / "d/opt/x/lib/systemd/system/vmcorefs@.service").read_text()
     assert "/conf/vmcorefs/" in unit
     assert "/etc/vmcorefs" not in unit
+    register = (tmp_path / "d/opt/x/share/doc/vmcorefs/examples/vmcorefs-register").read_text()
+    assert "config=${VMCOREFS_CONFIG:-/conf/vmcorefs}" in register
+    assert "/etc/vmcorefs" not in register
 
 
 @pytest.mark.parametrize("setting", ["pkglibdir=/usr/lib", "docdir=/usr/share/doc", "bindir=bin", "prefix=/a/../b", "INTERPRETER=python3"])

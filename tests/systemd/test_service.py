@@ -47,9 +47,11 @@ class Manager:
         self._socket.close()
 
 
-@pytest.fixture(params=["path", "abstract"])
+@pytest.fixture
 def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Manager]:
-    opened = Manager(str(tmp_path / "notify") if request.param == "path" else f"@vmcorefs-test-{os.getpid()}-{time.monotonic_ns()}")
+    """At a path, or where the test asks for it in the abstract namespace."""
+    kind = getattr(request, "param", "path")
+    opened = Manager(str(tmp_path / "notify") if kind == "path" else f"@vmcorefs-test-{os.getpid()}-{time.monotonic_ns()}")
     yield opened
     opened.close()
 
@@ -125,6 +127,7 @@ def start(capture: Path, tmp_path: Path) -> Iterator[Starting]:
         service.close()
 
 
+@pytest.mark.parametrize("manager", ["path", "abstract"], indirect=True)
 def test_ready_says_what_is_served_and_is_sent_by_the_main_process(start: Starting, manager: Manager, built: Built) -> None:
     service = start(manager)
     message = manager.receive()

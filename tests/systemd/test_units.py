@@ -69,7 +69,7 @@ def test_what_is_left_of_the_exposure_is_what_a_mount_needs() -> None:
         "CapabilityBoundingSet_CAP_SYS_ADMIN",  # mount(2)
         "CapabilityBoundingSet_CAP_DAC_FOWNER_IPC_OWNER",  # images that belong to others: CAP_DAC_READ_SEARCH
         "SystemCallFilter_mount",
-        "DeviceAllow",  # /dev/fuse, and images on block devices
+        "DeviceAllow",  # /dev/fuse
         "RestrictAddressFamilies_AF_UNIX",  # sd_notify
         "RootDirectoryOrRootImage",
     }

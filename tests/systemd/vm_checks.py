@@ -242,9 +242,9 @@ def namespace_makers() -> str:
 
 
 def device_policy() -> str:
-    """in the unit's sandbox /dev/fuse can be opened, and /dev/vda read, but not written; other devices not"""
+    """in the unit's sandbox /dev/fuse can be opened, a disk can be neither read nor mounted"""
     code = """import os
-for path, flags in ("/dev/fuse", os.O_RDWR), ("/dev/vda", os.O_RDONLY), ("/dev/vda", os.O_RDWR), ("/dev/ttyS1", os.O_RDWR):
+for path, flags in ("/dev/fuse", os.O_RDWR), ("/dev/vda", os.O_RDONLY), ("/dev/ttyS1", os.O_RDWR):
     try:
         os.close(os.open(path, flags))
         print("yes")
@@ -252,8 +252,10 @@ for path, flags in ("/dev/fuse", os.O_RDWR), ("/dev/vda", os.O_RDONLY), ("/dev/v
         print(error.errno)
 """
     got = in_sandbox(sys.executable, "-c", code).stdout.split()
-    require(got == ["yes", "yes", "1", "1"], " ".join(got))
-    return "as it should be"
+    require(got == ["yes", "1", "1"], " ".join(got))
+    done = in_sandbox("mount", "--read-only", "-t", "ext4", "/dev/vdb", "/mnt")
+    require(done.returncode != 0 and mounts(Path("/mnt")) == [], f"/dev/vdb: {done.returncode}")
+    return "EPERM; " + " ".join(done.stderr.split("\n")[0].split())
 
 
 def in_sandbox(*command: str | Path) -> subprocess.CompletedProcess[str]:
@@ -386,34 +388,27 @@ def priorities() -> str:
 
 def memory_limit() -> str:
     """a limit far below the image's size ends nothing: the page cache gives way"""
-    start()
-    drop_in = Path("/run/systemd/system") / f"{UNIT}.d"
-    drop_in.mkdir(parents=True)
-    (drop_in / "limit.conf").write_text("[Service]\nMemoryMax=48M\n", encoding="utf-8")
+    stop()
     big = Path("/root/dumps/big.img")
     must("cp", "--sparse=never", IMAGE, big)
     text = CAPTURE_FILE.read_text(encoding="utf-8")
     CAPTURE_FILE.write_text(text.replace(str(IMAGE), str(big)), encoding="utf-8")
+    Path("/proc/sys/vm/drop_caches").write_text("3\n", encoding="ascii")
     try:
-        must("systemctl", "daemon-reload")
-        stop()
-        Path("/proc/sys/vm/drop_caches").write_text("3\n", encoding="ascii")
-        start()
-        group = Path("/sys/fs/cgroup" + show(UNIT, "ControlGroup"))
-        must("cp", VMCORE, "/dev/null", timeout=200)
-        require(sparse.compare(CAPTURE, VMCORE) == [], "other bytes")
-        events = (group / "memory.events").read_text(encoding="ascii")
-        require("oom_kill 0" in events, events)
-        anonymous = re.search(r"^anon (\d+)", (group / "memory.stat").read_text(encoding="ascii"), re.MULTILINE)
-        assert anonymous is not None
-        peak = int((group / "memory.peak").read_text(encoding="ascii"))
-        stop()
+        with drop_in(UNIT, "[Service]\nMemoryMax=48M\n"):
+            start()
+            group = Path("/sys/fs/cgroup" + show(UNIT, "ControlGroup"))
+            must("cp", VMCORE, "/dev/null", timeout=200)
+            require(sparse.compare(CAPTURE, VMCORE) == [], "other bytes")
+            events = (group / "memory.events").read_text(encoding="ascii")
+            require("oom_kill 0" in events, events)
+            anonymous = re.search(r"^anon (\d+)", (group / "memory.stat").read_text(encoding="ascii"), re.MULTILINE)
+            assert anonymous is not None
+            peak = int((group / "memory.peak").read_text(encoding="ascii"))
+            stop()
     finally:
         CAPTURE_FILE.write_text(text, encoding="utf-8")
-        shutil.rmtree(drop_in)
         big.unlink()
-        must("systemctl", "daemon-reload")
-    start()
     return f"MemoryMax=48M, peak {peak >> 20} MiB, of it anonymous {int(anonymous[1]) >> 20} MiB"
 
 
@@ -488,7 +483,7 @@ def umount_in_sandbox() -> str:
 
 
 def private_image() -> str:
-    """an image of somebody else, mode 0600 in a folder 0700, under a mount point of the same kind, and a block device"""
+    """an image of somebody else, mode 0600 in a folder 0700, under a mount point of the same kind"""
     folder = Path("/home/somebody")
     text = CAPTURE_FILE.read_text(encoding="utf-8")
     image, where = folder / "oldmem.img", folder / "mnt"
@@ -499,18 +494,49 @@ def private_image() -> str:
         shutil.chown(path, "nobody", "nogroup")
     where.chmod(0o700)
     folder.chmod(0o700)
-    loop = must("losetup", "--find", "--show", image).strip()
+    CAPTURE_FILE.write_text(f'image = "{image}"\n[mount]\nmountpoint = "{where}"\n', encoding="utf-8")
     try:
-        for source in (str(image), loop):
-            CAPTURE_FILE.write_text(f'image = "{source}"\n[mount]\nmountpoint = "{where}"\n', encoding="utf-8")
-            must("systemctl", "start", UNIT)
-            require(sparse.compare(CAPTURE, where / "vmcore") == [], f"{source}: other bytes")
-            must("systemctl", "stop", UNIT)
-            require(mounts(where) == [], "still mounted")
+        must("systemctl", "start", UNIT)
+        require(sparse.compare(CAPTURE, where / "vmcore") == [], "other bytes")
+        must("systemctl", "stop", UNIT)
+    finally:
+        CAPTURE_FILE.write_text(text, encoding="utf-8")
+    require(mounts(where) == [], "still mounted")
+    return str(image)
+
+
+@contextmanager
+def drop_in(unit: str, text: str) -> Iterator[None]:
+    """Lines of a drop-in, for a while."""
+    folder = Path("/run/systemd/system") / f"{unit}.d"
+    folder.mkdir(parents=True)
+    try:
+        (folder / "check.conf").write_text(text, encoding="utf-8")
+        must("systemctl", "daemon-reload")
+        yield
+    finally:
+        shutil.rmtree(folder)
+        must("systemctl", "daemon-reload")
+
+
+def block_device() -> str:
+    """an image on a block device is refused without DeviceAllow=, and served with it"""
+    text = CAPTURE_FILE.read_text(encoding="utf-8")
+    loop = must("losetup", "--find", "--show", "--read-only", IMAGE).strip()
+    CAPTURE_FILE.write_text(text.replace(str(IMAGE), loop), encoding="utf-8")
+    try:
+        since = time.time()
+        require(run("systemctl", "start", UNIT).returncode != 0, "it started")
+        said = [entry["MESSAGE"] for entry in journal(UNIT, since) if entry["PRIORITY"] == "3"]
+        require(len(said) == 1 and "not permitted" in said[0], f"{said}")
+        with drop_in(UNIT, f"[Service]\nDeviceAllow={loop} r\n"):
+            start()
+            require(sparse.compare(CAPTURE, VMCORE) == [], "other bytes")
+            stop()
     finally:
         CAPTURE_FILE.write_text(text, encoding="utf-8")
         must("losetup", "--detach", loop)
-    return f"{image}, {loop}"
+    return str(said[0])
 
 
 def living_is_refused() -> str:
@@ -789,7 +815,11 @@ def came_up_degraded() -> str:
 
 
 def dead_and_stopped() -> str:
-    """one daemon is killed under its reader, the other stopped under its reader"""
+    """one daemon is killed under its reader; the automount's, with ForceUnmount= and LazyUnmount=, is stopped under its reader"""
+    folder = Path("/etc/systemd/system/mnt-auto.mount.d")
+    folder.mkdir(exist_ok=True)
+    (folder / "end.conf").write_text("[Mount]\nLazyUnmount=yes\nForceUnmount=yes\n", encoding="utf-8")
+    must("systemctl", "daemon-reload")
     require(read_errno(AUTO / "vmcore") == 0, "a read failed")
     for path in (VMCORE, AUTO / "vmcore"):
         read_forever(path)
@@ -804,7 +834,7 @@ def dead_and_stopped() -> str:
 CHECKS: dict[int, tuple[tuple[Check, ...], str]] = {
     1: ((install, starts, same_namespace, sandbox, namespace_makers, device_policy, bytes_are_right, other_services,
          active_means_answers, sampled, priorities, memory_limit, stops, stop_while_read, killed, replaced, umount_in_sandbox,
-         private_image, living_is_refused, by_hand, refused, support_group, escaped_name, busy_reboot), "reboot"),
+         private_image, block_device, living_is_refused, by_hand, refused, support_group, escaped_name, busy_reboot), "reboot"),
     2: ((came_up, last_shutdown, automount_waits, automount_mounts, automount_idles, automount_in_use, automount_dead,
          fstab_by_hand, examples, boot_without_image, busy_automount), "poweroff"),
     3: ((came_up_degraded, last_shutdown, dead_and_stopped), "poweroff"),
@@ -824,7 +854,7 @@ def one(check: Check) -> None:
 def main() -> int:
     """Run the stage's checks, then leave."""
     checks, leave = CHECKS[int(option("vmcorefs.stage"))]
-    must("cp", "--archive", PAYLOAD / "root" / ".", "/")
+    must("cp", "--archive", f"{PAYLOAD}/root/.", "/")
     run("systemctl", "is-system-running", "--wait", timeout=120)
     for check in checks:
         one(check)

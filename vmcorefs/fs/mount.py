@@ -14,7 +14,7 @@ from contextlib import suppress
 from vmcorefs.errors import SystemLacksError, VmcorefsError, printable, system_reason
 from vmcorefs.fs.backends import Chosen, choose_backend
 from vmcorefs.fs.descriptors import close_other_fds
-from vmcorefs.fs.mountpoint import check_mountpoint
+from vmcorefs.fs.mountpoint import Claim, check_mountpoint
 from vmcorefs.fs.operations import Operations
 from vmcorefs.fs.pidfile import PidFile
 from vmcorefs.fs.session import MountOptions, Session
@@ -44,12 +44,17 @@ def mount(tree: Tree, mountpoint: str, options: MountOptions, *, fake: bool = Fa
             return
         if options.replace_stale:
             check_mountpoint(mountpoint, options.sources, stale="clear", nonempty=options.nonempty)
-        session = Session(where, options, chosen, Operations(tree, direct_io=options.io != "cached"), pidfile)
-        if options.foreground:
-            session.run(lambda: None)
-        else:
-            _run_in_background(session, pidfile)
-            pidfile = None
+        claim = Claim(where)
+        try:
+            check_mountpoint(mountpoint, options.sources, nonempty=options.nonempty)
+            session = Session(where, options, chosen, Operations(tree, direct_io=options.io != "cached"), pidfile)
+            if options.foreground:
+                session.run(claim.release)
+            else:
+                _run_in_background(session, pidfile)
+                pidfile = None
+        finally:
+            claim.release()
     finally:
         if pidfile is not None:
             pidfile.give_up()

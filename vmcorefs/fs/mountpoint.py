@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import logging
 import os
+import time
 from collections.abc import Collection
 from contextlib import suppress
 
@@ -16,6 +18,7 @@ from vmcorefs.fs.record import remove_stale_record
 log = logging.getLogger("vmcorefs.fs")
 
 _ANSWER_TIMEOUT = 3.0
+_CLAIM_TIMEOUT = 10.0
 _DEAD = (errno.ENOTCONN, errno.ECONNABORTED)
 
 
@@ -50,6 +53,35 @@ def check_mountpoint(path: str, sources: Collection[str], *, stale: str = "refus
         raise MountpointError(f"{name}: the mount point is not empty ({printable(min(content))} is in it); "
                               "choose an empty directory, or cover what is there with -o nonempty")
     return where
+
+
+class Claim:
+    """A lock on the directory *where*, until the mount on it answers: of two who mount there at the same time the second waits,
+    and then sees the first one's mount. Where it cannot be had (NFS; somebody keeps it) the mount is made without.
+    """
+
+    def __init__(self, where: str):
+        self._fd = -1
+        with suppress(OSError):
+            self._fd = os.open(where, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            end = time.monotonic() + _CLAIM_TIMEOUT
+            while not _lock(self._fd) and time.monotonic() < end:
+                time.sleep(0.02)
+
+    def release(self) -> None:
+        """Let the next one have it. May be called again."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+def _lock(descriptor: int) -> bool:
+    """Whether it is locked now. Raises OSError where it cannot be."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _check_stale(entry: MountEntry, name: str, *, replaced: bool) -> None:
