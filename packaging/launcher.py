@@ -38,11 +38,9 @@ def start(argv, folders=FOLDERS):
         return 2 if helper else 3
     if LIBRARIES:
         sys.path.insert(0, LIBRARIES)
-    if helper:
-        from vmcorefs.cli.mount_vmcorefs import main
-    else:
-        from vmcorefs.cli.main import main
-    return main()
+    from vmcorefs.__main__ import mount_helper, program
+
+    return mount_helper() if helper else program()
 
 
 if __name__ == "__main__":

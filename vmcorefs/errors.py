@@ -97,8 +97,14 @@ def _rebuild_oldmem_read_error(file: str, offset: int, cause: str, address: int 
 def printable(path: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> str:
     """A path for a one-line message: control characters and bytes that are not UTF-8 are escaped."""
     text = os.fsdecode(path)
-    return "".join(c if c.isprintable() else c.encode("utf-8", "surrogateescape").decode("latin-1")
-                   .encode("unicode_escape").decode("ascii") for c in text)
+    return "".join(c if c.isprintable() else _escaped(c) for c in text)
+
+
+def _escaped(character: str) -> str:
+    try:
+        return character.encode("utf-8", "surrogateescape").decode("latin-1").encode("unicode_escape").decode("ascii")
+    except UnicodeEncodeError:  # half of a pair, which no file name gives
+        return character.encode("ascii", "backslashreplace").decode("ascii")
 
 
 def system_reason(error: OSError) -> str:

@@ -102,7 +102,7 @@ def built(tmp_path: Path) -> Built:
 
 @pytest.mark.parametrize(("words", "line"), [
     ("memory-rang=0-1M", "-o: unknown option memory-rang (did you mean memory-range?)"),
-    ("memory_range=0-1M", "-o: unknown option memory_range (did you mean memory-range?)"),
+    ("memory_rang=0-1M", "-o: unknown option memory_rang (did you mean memory-range?)"), ("log-level", "-o: log-level needs a value"),
     ("memory-ranges=0-1M", "-o: unknown option memory-ranges (did you mean memory-range?)"),
     ("captur=x", "(did you mean capture?)"),
     ("default", "(did you mean defaults?)"), ("zzzz", "-o: unknown option zzzz"), ("a\nb=1", r"-o: unknown option a\nb"),
@@ -110,7 +110,7 @@ def built(tmp_path: Path) -> Built:
     ("capture", "-o: capture needs a value, write capture=..."), ("mode=warp", "--mode: unknown mode 'warp'"),
     ("mode=", "--mode: unknown mode ''"), ("log-level=loud", "-o: log-level=loud: one of debug, info, warning, error"),
     ("oldmem=2M", "--oldmem: '2M' is no BASE:SIZE"), ("memory-range=5", "--memory-range: '5' is no START-END"),
-    ("io=direct", "-o: unknown option io"), ("backend=auto", "-o: unknown option backend"), ("=5", "-o: unknown option"),
+    ("io=direct", "-o: unknown option io"), ("backend=auto", "-o: unknown option backend"), ("=5", "-o: a word without a name (=5)"),
 ])
 def test_refusals_of_info(built: Built, refused: Refused, words: str, line: str) -> None:
     assert line in refused("info", built.image, "-o", words)

@@ -21,6 +21,7 @@ from tests.mounts.bad_bytes import try_pread
 from tests.mounts.mounting import in_foreground, mounted, wait_until
 from vmcorefs.dump import Dump
 from vmcorefs.errors import OldmemReadError
+from vmcorefs.output.copy import CopyInterruptedError, copy_to_file
 
 WORDS = {"filtered": "never saved", "missing": "missing", "broken": "broken"}
 
@@ -110,6 +111,26 @@ def test_pages_left_out_at_level_1_are_zeros(machine_folder: Path, tmp_path: Pat
                 with pytest.raises(OldmemReadError) as caught:
                     dump.oldmem.read(0x1FF000, 0x12000)
                 assert (caught.value.kind, caught.value.address, caught.value.good) == ("filtered", 0x200000, 0x1000)
+
+
+@pytest.mark.parametrize(("name", "options"), [("elf, filtered", {"missing": "zeros"}), ("raw, with ddrescue's map", {"bad_map": None})])
+def test_a_copy_with_zeros_is_not_continued_as_one_without(name: str, options: dict[str, str | None], machine_folder: Path, tmp_path: Path
+                                                            ) -> None:
+    """What was copied of what is not there is no proof: it is an error all the same."""
+    given = case(name, tmp_path, machine_folder)
+
+    def stop(done: int, size: int) -> None:
+        if done > size - 0x10000:
+            raise KeyboardInterrupt
+
+    target = tmp_path / "copy"
+    with vmcorefs.open(given.path, **(given.options | options)) as dump, pytest.raises(CopyInterruptedError):  # type: ignore[operator]
+        copy_to_file(dump.vmcore, str(target), progress=stop)
+    assert target.with_name("copy.part").stat().st_size > SIZE
+    with opened(given) as dump, pytest.raises(OldmemReadError) as caught:
+        copy_to_file(dump.vmcore, str(target))
+    assert caught.value.address == given.holed.absent[0][0]
+    assert not target.exists()
 
 
 # -- the mount -------------------------------------------------------------------------------------------------------------

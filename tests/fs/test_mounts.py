@@ -39,6 +39,12 @@ def test_parse() -> None:
     assert len(parse_mountinfo(MOUNTINFO)) == MOUNTINFO.count(b"\n")
 
 
+def test_a_carriage_return_in_a_path_is_no_end_of_line() -> None:
+    """The kernel escapes space, tab, newline and backslash, nothing else (fs/proc_namespace.c: mangle)."""
+    entries = parse_mountinfo(b"1 2 0:1 / /a\rb\x0b\x85c rw - t s\rx rw\n3 2 0:2 / /d rw - t s rw\n")
+    assert [(entry.mountpoint, entry.source) for entry in entries] == [("/a\rb\x0b\udc85c", "s\rx"), ("/d", "s")]
+
+
 def test_parse_skips_what_is_no_row() -> None:
     assert parse_mountinfo(b"") == []
     assert parse_mountinfo(b"\nno row\n1 2 3:4 / /x rw without a dash\n") == []

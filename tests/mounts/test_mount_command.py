@@ -273,7 +273,7 @@ def test_a_stopped_daemon_is_not_waited_for_for_ever(machine: Built, where: Path
         os.kill(daemon, signal.SIGSTOP)
         try:
             refused = run("mount", machine.image, where, timeout=20)
-            assert_refused(refused, 2, str(where), "mounted there that does not answer", "vmcorefs umount")
+            assert_refused(refused, 2, str(where), "is mounted there and does not answer", "vmcorefs umount")
             assert run("umount", "--lazy", where).returncode == 0
             assert row_of(where) is None
         finally:

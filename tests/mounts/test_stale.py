@@ -155,7 +155,7 @@ def test_never_a_living_one(machine: Built, where: Path) -> None:
     daemon = mount.daemon
     assert_refused(run("mount", "--replace-stale", machine.image, where), 2, f"{machine.image} is mounted there already", "vmcorefs umount")
     with stopped(daemon):
-        assert_refused(run("mount", "--replace-stale", machine.image, where, timeout=20), 2, "is mounted there that does not answer")
+        assert_refused(run("mount", "--replace-stale", machine.image, where, timeout=20), 2, "is mounted there and does not answer")
     assert mount.lives()
     assert mount.daemon == daemon
     assert run("umount", where).returncode == 0

@@ -11,12 +11,14 @@ from vmcorefs.cli.options import Parser, add_common_options, add_image_argument,
 from vmcorefs.cli.say import log
 from vmcorefs.dump import Dump, open_dump
 from vmcorefs.errors import UsageError, printable
-from vmcorefs.fs.mounts import TYPE, absolute, find_mount
+from vmcorefs.fs.mounts import TYPE, absolute, answers, find_mount
 from vmcorefs.fs.record import find_record
 from vmcorefs.report.info import Info, make_info
 from vmcorefs.report.map import make_map, map_text
 from vmcorefs.report.map_svg import map_svg
 from vmcorefs.report.text import for_stdout, info_text
+
+_ANSWER_TIMEOUT = 3.0
 
 HELP = "what machine this was, why it died, how to open it; every fact with its origin"
 
@@ -47,8 +49,8 @@ def _open(arguments: argparse.Namespace) -> tuple[Dump, str | None]:
         return open_dump(arguments.image, **options), None
     record = find_record(entry.device, where)
     if record is None:
-        raise UsageError(f"{printable(arguments.image)}: a dead mount, or not yours; give the image "
-                         f"{printable(entry.source)} with its options")
+        state = "its mount lives, but there is no record of it" if answers(where, _ANSWER_TIMEOUT) == 0 else "a dead mount, or not yours"
+        raise UsageError(f"{printable(arguments.image)}: {state}; give the image {printable(entry.source)} with its options")
     if options:
         raise UsageError(f"{printable(arguments.image)}: a mount has its options already; leave --{next(iter(options))} out")
     return open_dump(**record.capture), where

@@ -6,6 +6,7 @@ import argparse
 import errno
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -90,7 +91,7 @@ def as_mount(argv: list[str]) -> list[str]:
     """The words of the program with a command among them: ``SOURCE DIR -o WORDS`` is what mount.fuse3 calls it with for
     ``mount.fuse3 vmcorefs#SOURCE DIR`` (libfuse util/mount.fuse.c).
     """
-    without_command = len(argv) >= 4 and argv[0] not in COMMANDS and not argv[0].startswith("-") and argv[2] == "-o"
+    without_command = len(argv) >= 3 and argv[0] not in COMMANDS and not argv[0].startswith("-") and argv[2] == "-o"
     return ["mount", *argv] if without_command else argv
 
 
@@ -100,6 +101,8 @@ def run_program(make_arguments: Callable[[], argparse.Namespace],
     _open_standard_descriptors()
     set_up_logging("info")
     try:
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # see __main__
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         arguments = make_arguments()
         set_up_logging(log_level(arguments))
         return _flushed(int(arguments.run(arguments)))

@@ -168,7 +168,9 @@ class MountWords:
         if name in _KERNEL_WORDS and value is None:
             self.kernel_options[name] = True
             return True
-        if name in KERNEL_VALUES and value:
+        if name in KERNEL_VALUES:
+            if not value:
+                raise UsageError(f"-o: {name} needs a value, write {name}=CONTEXT")
             self.kernel_options[name] = value
             return True
         row = _BY_WORD.get(name)

@@ -86,10 +86,13 @@ def image_options(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def log_level(arguments: argparse.Namespace) -> str:
     """What --log-level says, or the word of that name in -o."""
-    given = [value for words in getattr(arguments, "o", ()) for name, value in split_option_words(words) if name == "log-level"]
+    given = [value for words in getattr(arguments, "o", ()) for name, value in split_option_words(words)
+             if name.replace("_", "-") == "log-level"]
     for value in given:
+        if value is None:
+            raise UsageError(f"-o: log-level needs a value, one of {', '.join(LOG_LEVELS)}")
         if value not in LOG_LEVELS:
-            raise UsageError(f"-o: log-level={printable(value or '')}: one of {', '.join(LOG_LEVELS)}")
+            raise UsageError(f"-o: log-level={printable(value)}: one of {', '.join(LOG_LEVELS)}")
     return str(arguments.log_level or (given[-1] if given else "info"))
 
 
@@ -120,7 +123,11 @@ def split_option_words(words: str) -> list[tuple[str, str | None]]:
 
 def _take_word(options: dict[str, Any], arguments: argparse.Namespace, own: MountWords | None, name: str, value: str | None) -> None:
     """One name[=value] of -o: an option on how to read the image goes to *options*, one of the command's own to *own*."""
+    if not name:
+        raise UsageError(f"-o: a word without a name ({printable('=' + (value or ''))})")
     fields = {field.option.removeprefix("--"): field for field in FIELDS}
+    dashed = name.replace("_", "-")
+    name = dashed if dashed in fields or dashed == "log-level" else name
     if name == "log-level":
         return
     if own is not None and own.take(name, value):

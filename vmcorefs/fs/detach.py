@@ -6,7 +6,7 @@ import os
 import time
 
 from vmcorefs.errors import system_reason
-from vmcorefs.fs.mounts import MountEntry, find_mount
+from vmcorefs.fs.mounts import MountEntry, find_mount, list_mounts
 
 _SYSTEM_PATH = "/usr/bin:/bin:/usr/sbin:/sbin"
 
@@ -25,7 +25,7 @@ def detach(entry: MountEntry, *, lazy: bool, timeout: float = 30.0) -> str | Non
         if found is None:
             continue
         now = find_mount(entry.mountpoint)
-        if now is None or now.id != entry.id:
+        if now is None or now.key != entry.key:
             return None if not is_mounted(entry) else "another mount is on top of it"
         try:
             done = subprocess.run([found, *command[1:]], stdin=subprocess.DEVNULL, capture_output=True, check=False,
@@ -52,7 +52,7 @@ def _commands(where: str, *, lazy: bool) -> list[list[str]]:
 
 def is_mounted(entry: MountEntry) -> bool:
     """Whether it still is, on top or not."""
-    return find_mount(entry.mountpoint, entry.id) is not None
+    return any((mount.mountpoint, mount.key) == (entry.mountpoint, entry.key) for mount in list_mounts())
 
 
 def _settle(entry: MountEntry) -> None:

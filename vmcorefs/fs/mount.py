@@ -42,19 +42,31 @@ def mount(tree: Tree, mountpoint: str, options: MountOptions, *, fake: bool = Fa
     try:
         if fake:
             return
-        if options.replace_stale:
-            check_mountpoint(mountpoint, options.sources, stale="clear", nonempty=options.nonempty)
+        # A dead mount cannot be locked; of two who replace it at the same time the second must see the first one's mount.
+        parent = Claim(os.path.dirname(where)) if options.replace_stale else None
+        if parent is not None:
+            try:
+                check_mountpoint(mountpoint, options.sources, stale="clear", nonempty=options.nonempty)
+            except BaseException:
+                parent.release()
+                raise
         claim = Claim(where)
+
+        def release() -> None:
+            claim.release()
+            if parent is not None:
+                parent.release()
+
         try:
             check_mountpoint(mountpoint, options.sources, nonempty=options.nonempty)
             session = Session(where, options, chosen, Operations(tree, direct_io=options.io != "cached"), pidfile)
             if options.foreground:
-                session.run(claim.release)
+                session.run(release)
             else:
                 _run_in_background(session, pidfile)
                 pidfile = None
         finally:
-            claim.release()
+            release()
     finally:
         if pidfile is not None:
             pidfile.give_up()

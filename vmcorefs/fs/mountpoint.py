@@ -90,8 +90,10 @@ def _check_stale(entry: MountEntry, name: str, *, replaced: bool) -> None:
     source = printable(entry.source)
     code = answers(entry.mountpoint, _ANSWER_TIMEOUT)
     if code not in _DEAD:
-        state = "that does not answer" if code is None else "already"
-        raise MountpointError(f"{name}: {source} is mounted there {state}; unmount it first: {command} {name}")
+        if code is None:
+            raise MountpointError(f"{name}: {source} is mounted there and does not answer (is its daemon stopped, or its disk dead?); "
+                                  f"unmount it first: {command}{' --lazy' if entry.type == TYPE else ' -l'} {name}")
+        raise MountpointError(f"{name}: {source} is mounted there already; unmount it first: {command} {name}")
     if not replaced or entry.type != TYPE:
         advice = f" with: {command} {name}" + (", or mount with --replace-stale" if entry.type == TYPE else "")
         raise MountpointError(f"{name}: a dead mount of {source} is there, its daemon is gone; clear it{advice}")

@@ -14,9 +14,10 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
-from vmcorefs.errors import printable
+from vmcorefs.errors import SystemLacksError, printable
 
 TYPE = "fuse.vmcorefs"
+_TOGETHER = 8  # paths asked at the same time: each takes a process and a descriptor
 _USER_ID = re.compile(rb"(?:^|,)user_id=([0-9]+)(?:,|$)")
 _OCTAL = re.compile(rb"\\([0-7]{3})")
 
@@ -30,6 +31,11 @@ class MountEntry(NamedTuple):
     source: str
     owner: int = -1  # user_id of a FUSE mount
     id: int = -1
+
+    @property
+    def key(self) -> tuple[int, str]:
+        """What names this mount alone: ids are given again, the device's number not as long as its daemon lives."""
+        return self.id, self.device
 
 
 class Holder(NamedTuple):
@@ -49,7 +55,7 @@ def _unescape(field: bytes) -> str:
 def parse_mountinfo(data: bytes) -> list[MountEntry]:
     """Rows in the order of the file; of two at one mount point the later one is on top. Format: proc_pid_mountinfo(5)."""
     entries = []
-    for line in data.splitlines():
+    for line in data.split(b"\n"):  # the kernel escapes a newline in a path, and no other character that ends a line
         fields = line.split(b" ")
         if b"-" not in fields[6:]:
             continue
@@ -61,14 +67,17 @@ def parse_mountinfo(data: bytes) -> list[MountEntry]:
 
 
 def list_mounts() -> list[MountEntry]:
-    """All mounts of this mount namespace."""
-    with open("/proc/self/mountinfo", "rb") as file:
-        return parse_mountinfo(file.read())
+    """All mounts of this mount namespace. Raises SystemLacksError without /proc, OSError where it cannot be read."""
+    try:
+        with open("/proc/self/mountinfo", "rb") as file:
+            return parse_mountinfo(file.read())
+    except FileNotFoundError:
+        raise SystemLacksError("/proc is not mounted, which tells what is mounted where; mount it: mount -t proc proc /proc") from None
 
 
-def find_mount(mountpoint: str, mount_id: int | None = None) -> MountEntry | None:
-    """The topmost mount at exactly this absolute path, or the one with the id *mount_id* there."""
-    found = [entry for entry in list_mounts() if entry.mountpoint == mountpoint and mount_id in (None, entry.id)]
+def find_mount(mountpoint: str) -> MountEntry | None:
+    """The topmost mount at exactly this absolute path."""
+    found = [entry for entry in list_mounts() if entry.mountpoint == mountpoint]
     return found[-1] if found else None
 
 
@@ -91,10 +100,15 @@ def answers(path: str, timeout: float) -> int | None:
 
 
 def answers_of(paths: Iterable[str], timeout: float) -> dict[str, int | None]:
-    """:func:`answers` of several paths, which are all asked at the same time."""
-    asked = {path: _ask(path) for path in paths}
-    end = time.monotonic() + timeout
-    return {path: _answer(pid, read_end, max(0.0, end - time.monotonic())) for path, (pid, read_end) in asked.items()}
+    """:func:`answers` of several paths, of which some are asked at the same time."""
+    found: dict[str, int | None] = {}
+    left = list(paths)
+    while left:
+        some, left = left[:_TOGETHER], left[_TOGETHER:]
+        asked = {path: _ask(path) for path in some}
+        end = time.monotonic() + timeout
+        found |= {path: _answer(pid, read_end, max(0.0, end - time.monotonic())) for path, (pid, read_end) in asked.items()}
+    return found
 
 
 def _ask(path: str) -> tuple[int, int]:

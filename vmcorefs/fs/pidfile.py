@@ -22,6 +22,8 @@ class PidFile:
             raise UsageError(f"--pidfile {printable(path)}: is a directory; give a file")
         if not _may_be_replaced(self._path):
             raise UsageError(f"--pidfile {printable(path)}: is there and holds no pid; give another file")
+        if (pid := _living_daemon(self._path)) is not None:
+            raise UsageError(f"--pidfile {printable(path)}: is that of another vmcorefs daemon, which lives (pid {pid}); give another file")
         try:
             self._fd = os.open(self._part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
             os.write(self._fd, b"0" * 20)  # a full disk shows here
@@ -64,6 +66,18 @@ def _may_be_replaced(path: str) -> bool:
     """Whether there is nothing at *path*, or a pid (of a daemon that was killed), or an empty file."""
     content = _read(path)
     return content is None or not content.strip() or content.strip().isdigit()
+
+
+def _living_daemon(path: str) -> int | None:
+    """The pid in the file, if it is that of a vmcorefs process."""
+    content = (_read(path) or b"").strip()
+    if not content.isdigit() or len(content) > 10:
+        return None
+    try:
+        with open(f"/proc/{int(content)}/cmdline", "rb") as file:
+            return int(content) if b"vmcorefs" in file.read(4096) else None
+    except OSError:
+        return None
 
 
 def _read(path: str) -> bytes | None:

@@ -64,7 +64,9 @@ def _own_directory() -> str:
     if os.geteuid() == 0:
         return "/run/vmcorefs"
     runtime = os.environ.get("XDG_RUNTIME_DIR")
-    return os.path.join(runtime, "vmcorefs") if runtime else os.path.join(tempfile.gettempdir(), f"vmcorefs-{os.geteuid()}")
+    if runtime and os.path.isabs(runtime):
+        return os.path.join(runtime, "vmcorefs")
+    return os.path.join(tempfile.gettempdir(), f"vmcorefs-{os.geteuid()}")
 
 
 def _directories() -> Iterator[str]:

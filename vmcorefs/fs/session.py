@@ -145,6 +145,7 @@ class Session:
             "attr_timeout": _CACHE_SECONDS,
             "entry_timeout": _CACHE_SECONDS,
             **access,
+            **({"nonempty": True} if self.options.nonempty and self._chosen.library.major == 2 else {}),  # libfuse 3 never asks
             **{name: _escaped(value) if isinstance(value, str) else value for name, value in self.options.kernel_options.items()},
         }
 
@@ -154,6 +155,9 @@ class Session:
         if device is not None and started is not None:
             record = Record(pid, started, self.where, device, self.options.capture, self.options.served, time.time())
             self._record = write_record(record, self._operations.counters)
+        if self._record is None:
+            log.warning("%s: no record of this mount could be written (below /run/vmcorefs for root, XDG_RUNTIME_DIR for others): umount "
+                        "cannot wait for the daemon, list has no figures, info wants the image", printable(self.where))
 
     def _refused(self, words: str, error: RuntimeError) -> SystemLacksError:
         words = " ".join(words.split()) or f"libfuse ended with status {error}"

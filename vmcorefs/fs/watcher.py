@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from vmcorefs.errors import printable
+from vmcorefs.errors import VmcorefsError, printable
 from vmcorefs.fs.descriptors import close_device
 from vmcorefs.fs.detach import detach
 from vmcorefs.fs.mounts import MountEntry, find_mount, list_mounts
@@ -79,7 +79,7 @@ class Watcher:
 
     def still_mounted(self) -> MountEntry | None:
         """The mount as it is now, wherever it has been moved to; None if it is gone."""
-        return next((entry for entry in list_mounts() if self._entry is not None and entry.id == self._entry.id), None)
+        return next((entry for entry in list_mounts() if self._entry is not None and entry.key == self._entry.key), None)
 
     def ended(self) -> None:
         """The serving thread is at its end."""
@@ -135,20 +135,26 @@ class Watcher:
             if self._over.is_set():
                 return
             self._over.set()
-            if self._entry is not None and words is None:
-                log.warning("%s: was in use when it was unmounted; whoever still reads there is cut off", printable(self._mountpoint))
             self._finish()
             close_device()
+            if self._entry is not None and words is None:
+                log.warning("%s: was in use when it was unmounted; whoever still reads there is cut off", printable(self._mountpoint))
             logging.shutdown()
             os._exit(0 if words is None else 1)
 
     def _detach(self, *, lazy: bool) -> str | None:
         """None when the mount is gone, else why not."""
+        try:
+            return self._detach_if_mounted(lazy=lazy)
+        except (OSError, VmcorefsError) as error:  # no more descriptors, no /proc; this thread must live on
+            return str(error)
+
+    def _detach_if_mounted(self, *, lazy: bool) -> str | None:
         entry = self.still_mounted()
         if entry is None:
             return None
         top = find_mount(entry.mountpoint)
-        if os.geteuid() == 0 and top is not None and top.id == entry.id:
+        if os.geteuid() == 0 and top is not None and top.key == entry.key:
             libc = ctypes.CDLL(None, use_errno=True)
             if libc.umount2(os.fsencode(entry.mountpoint), _MNT_DETACH if lazy else 0) == 0:
                 return None

@@ -132,6 +132,8 @@ def _streams(file: Source) -> Iterator[_Stream]:
 
 def from_file(file: Source) -> Source:
     """The memory in what an xz file of several blocks has in it. Raises ImageError."""
+    if file.read_some(_PADDING_LIMIT, max(file.size - _PADDING_LIMIT, 0)).rstrip(b"\0")[-2:] != b"YZ":
+        refuse_foreign(file.name, file.head(HEAD_SIZE))  # cut off, or with zeros for its end
     table, unpadded, flags, first = BlockTable(), array("Q"), set(), 0
     for stream in list(_streams(file))[::-1]:
         flags.add(stream.flags)

@@ -146,6 +146,7 @@ def identify(vmcore: VmcoreFile) -> str | None:
             digest.update(repr((status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)).encode())
     except OSError:
         return None
+    # --missing zeros and --bad-map: the same files, but other bytes
     for region in vmcore.regions:
         which = None if region.file is None else files.index(region.file)
         digest.update(repr((region.start, region.end, which, region.source)).encode())
