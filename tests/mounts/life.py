@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -75,18 +76,28 @@ def watched(pid: int) -> Iterator[Watched]:
         process.close()
 
 
-def records() -> set[str]:
-    """Names of root's records and counters."""
-    with suppress(OSError):
-        return set(os.listdir("/run/vmcorefs"))
-    return set()
-
-
 def files_of(where: Path_) -> set[str]:
     """The names that the record and the counters of the mount at *where* have."""
     row = row_of(where)
     assert row is not None
     return {f"{row.device}.json", f"{row.device}.counters"}
+
+
+def records_of(where: Path_, names: Collection[str]) -> set[str]:
+    """Those of root's files with these names that belong to a mount at *where*, or to none: the kernel gives the numbers in them to
+    others' mounts as soon as they are free.
+    """
+    folder = Path("/run/vmcorefs")
+    found = set()
+    for name in names:
+        try:
+            record = json.loads((folder / name).with_suffix(".json").read_text(encoding="utf-8"))
+            if record["mountpoint"] == os.fsdecode(where):
+                found.add(name)
+        except (FileNotFoundError, ValueError):
+            if (folder / name).exists():
+                found.add(name)
+    return found
 
 
 @contextmanager

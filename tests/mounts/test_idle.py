@@ -6,7 +6,8 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -14,54 +15,61 @@ import pytest
 
 from tests.builders import Built, Machine
 from tests.mounts.life import children, starting, watched
-from tests.mounts.mounting import PROGRAM, TIMEOUT, clear, daemons_of, in_foreground, need_root, row_of, stat_errno, wait_until, words
+from tests.mounts.mounting import TIMEOUT, clear, daemons_of, in_foreground, need_root, row_of, run, stat_errno, wait_until, words
 from tests.mounts.private_system import NOBODY, PrivateSystem, private_system
 
-IDLE = 2
-LATE = 4.0
+IDLE = 3
+LATE = 5.0
 """Seconds after its time that an idle mount may still be there, on a busy machine."""
 
 
-def in_parallel(image: Path, folders: dict[str, Path]) -> None:
-    """Mounts with --idle-timeout, all answering."""
-    running = []
-    for folder in folders.values():
-        folder.mkdir()
-        running.append(subprocess.Popen([*PROGRAM, "mount", "--idle-timeout", str(IDLE), image, folder], stderr=subprocess.PIPE))
-    for process in running:
-        _, said = process.communicate(timeout=TIMEOUT)
-        assert process.returncode == 0, said.decode()
+def _nothing(where: Path) -> None:
+    pass
+
+
+def _open(where: Path) -> None:
+    (where / "vmcore").open("rb").close()
+
+
+USES: dict[str, Callable[[Path], object]] = {
+    "nothing": _nothing, "statvfs": os.statvfs, "opens": _open, "names": os.listdir, "an open file": _nothing, "a shell in it": _nothing}
+UNUSED = {"nothing", "statvfs"}  # df asks every mount, and so does vmcorefs list
+
+
+def _seconds_until_unmounted(image: Path, where: Path, name: str) -> float | None:
+    """With this use of it; None if it is still there long after its time. Unmounted at the end, once it is used no more."""
+    where.mkdir()
+    begin = time.monotonic()
+    done = run("mount", "--idle-timeout", str(IDLE), image, where)
+    assert done.returncode == 0, words(done)
+    start = time.monotonic()
+    with ExitStack() as stack:
+        if name == "an open file":
+            stack.enter_context((where / "vmcore").open("rb"))
+        elif name == "a shell in it":
+            process = stack.enter_context(subprocess.Popen(["sleep", "300"], cwd=where))
+            stack.callback(process.kill)
+        while time.monotonic() < start + IDLE + (LATE if name in UNUSED else 1.5):  # those in use are tried again in the meantime
+            if row_of(where) is None:
+                assert time.monotonic() - begin > IDLE
+                return time.monotonic() - start
+            USES[name](where)
+            time.sleep(0.1)
+    wait_until(lambda: row_of(where) is None, f"the unmount, {name}", 2 * IDLE + LATE)
+    return None
 
 
 def test_what_is_use(machine: Built, tmp_path: Path) -> None:
     """A mount each, all at the same time."""
-    names = ("nothing", "statvfs", "reads", "names", "an open file", "a shell in it")
-    folders = {name: tmp_path / name for name in names}
-    nothing, statvfs, reads, listing, open_file, shell = folders.values()
-    with ExitStack() as stack:
-        for folder in folders.values():
-            stack.callback(clear, folder)
-        in_parallel(machine.image, folders)
-        start = time.monotonic()
-        descriptor = os.open(open_file / "vmcore", os.O_RDONLY)
-        process = stack.enter_context(subprocess.Popen(["sleep", "100"], cwd=shell))
-        while time.monotonic() < start + IDLE + LATE and (row_of(nothing) or row_of(statvfs)):
-            os.statvfs(statvfs)  # df, and vmcorefs list
-            (reads / "vmcore").open("rb").close()
-            os.listdir(listing)
-            time.sleep(0.1)
-        assert [name for name, folder in folders.items() if row_of(folder) is None] == ["nothing", "statvfs"]
-        time.sleep(max(0.0, start + IDLE + 1.5 - time.monotonic()))  # those in use were tried in the meantime
-        (reads / "vmcore").open("rb").close()
-        assert stat_errno(open_file / "vmcore") == stat_errno(shell / "vmcore") == 0
-        assert len(os.pread(descriptor, 100, 0)) == 100
-        os.close(descriptor)
-        process.kill()
-        process.wait()
-        wait_until(lambda: not any(row_of(folder) for folder in folders.values()), "the end of all", 2 * IDLE + LATE)
-        wait_until(lambda: not any(daemons_of(folder) for folder in folders.values()), "the daemons' end")
-    for folder in folders.values():
-        assert os.listdir(folder) == []
+    with ExitStack() as stack, ThreadPoolExecutor(len(USES)) as pool:
+        for name in USES:
+            stack.callback(clear, tmp_path / name)
+        running = {name: pool.submit(_seconds_until_unmounted, machine.image, tmp_path / name, name) for name in USES}
+        seconds = {name: done.result() for name, done in running.items()}
+        assert {name for name, value in seconds.items() if value is not None} == UNUSED
+        assert all(value < IDLE + LATE for value in seconds.values() if value is not None), seconds
+        wait_until(lambda: not any(daemons_of(tmp_path / name) for name in USES), "the daemons' end")
+    assert [os.listdir(tmp_path / name) for name in USES] == [[]] * len(USES)
 
 
 def test_it_says_so_and_succeeds(machine: Built, tmp_path: Path) -> None:
@@ -71,7 +79,7 @@ def test_it_says_so_and_succeeds(machine: Built, tmp_path: Path) -> None:
             watched(process.pid) as end:
         stat_errno(where / "absent")
         seconds = end.seconds_to_end()
-        assert 1.8 < seconds < IDLE + LATE
+        assert 1.8 < seconds < 2 + LATE
         assert process.wait() == 0
         _, said = process.communicate()
         assert said.decode().splitlines()[-1] == f"vmcorefs: {where}: not used for 2 s, unmounted"

@@ -21,7 +21,7 @@ import pytest
 from tests.builders import Built, Machine
 from tests.conftest import Mounting
 from tests.mounts.faulty_image import faulty_image
-from tests.mounts.life import SOON, children, files_of, records, starting, state, stopped, watched
+from tests.mounts.life import SOON, children, files_of, records_of, starting, state, stopped, watched
 from tests.mounts.mounting import (
     BACKENDS,
     PROGRAM,
@@ -64,12 +64,12 @@ def where(tmp_path: Path) -> Iterator[Path]:
     clear(path)
 
 
-def assert_nothing_left(where: Path, before: set[str]) -> None:
-    """No mount, no process, and of records and counters (which others make at the same time) none that was not there *before*."""
+def assert_nothing_left(where: Path, names: set[str]) -> None:
+    """No mount, no process, no record, no counters."""
     assert row_of(where) is None
     assert list(where.iterdir()) == []
     wait_until(lambda: not daemons_of(where), "the daemon's end")
-    assert not records() & before
+    assert not records_of(where, names)
 
 
 # -- start -------------------------------------------------------------------------------------------------------------
@@ -282,8 +282,8 @@ def test_a_signal_ends_it_within_two_seconds(machine: Built, where: Path, tmp_pa
     assert run("mount", "--io", io, "--pidfile", pidfile, machine.image, where).returncode == 0
     mount = Mounted(machine.image, where, "auto", "")
     daemon = mount.daemon
-    before = files_of(where)
-    assert os.geteuid() != 0 or before <= records()
+    names = files_of(where)
+    assert os.geteuid() != 0 or records_of(where, names) == names
     with _holding(kind, mount) as check, watched(daemon) as end:
         seconds = end.seconds_from(number)
         assert seconds < SOON, f"{seconds:.2f} s"
@@ -292,7 +292,7 @@ def test_a_signal_ends_it_within_two_seconds(machine: Built, where: Path, tmp_pa
         assert not pidfile.exists()
         assert row_of(where) is None
         check()
-    assert_nothing_left(where, before)
+    assert_nothing_left(where, names)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -425,7 +425,7 @@ def test_a_signal_while_the_image_s_disk_is_at_work_for_ever(machine: Built, whe
     with faulty_image(machine.image, tmp_path) as disk, in_foreground(disk.path, where, "--pidfile", str(pidfile)) as process, \
             watched(process.pid) as end:
         wait_until(lambda: not children(process.pid), "the end of the process that makes dmesg.txt")
-        before = files_of(where)
+        names = files_of(where)
         good = ranges.read_bytes()
         os.mkfifo(tmp_path / "fifo")
         (tmp_path / "fifo").replace(ranges)  # the disk's daemon waits for a writer
@@ -437,7 +437,7 @@ def test_a_signal_while_the_image_s_disk_is_at_work_for_ever(machine: Built, whe
             assert time.monotonic() - start < SOON
         assert row_of(where) is None
         assert not pidfile.exists()
-        assert not records() & before
+        assert not records_of(where, names)
         assert process.poll() is None, "the kernel can end such a process now: say so in the documents"
         assert state(process.pid) in {"D", "Z"}
         descriptor = os.open(ranges, os.O_WRONLY | os.O_NONBLOCK)

@@ -147,6 +147,7 @@ def identify(vmcore: VmcoreFile) -> str | None:
     except OSError:
         return None
     # --missing zeros and --bad-map: the same files, but other bytes
+    digest.update(repr([(type(source).__name__, source.absences()) for source in files]).encode())
     for region in vmcore.regions:
         which = None if region.file is None else files.index(region.file)
         digest.update(repr((region.start, region.end, which, region.source)).encode())
