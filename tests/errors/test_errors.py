@@ -115,7 +115,7 @@ def test_system_reason_of_an_error_without_words() -> None:
     assert system_reason(OSError("odd")) == "odd"
 
 
-@pytest.mark.parametrize("text", ["\ud800", "a\udfff", "\udc80", "\x1b[2J", "a\rb"])
+@pytest.mark.parametrize("text", ["\ud800", "a\udfff", "\x1b[2J", "a\rb"])
 def test_printable_takes_any_text(text: str) -> None:
     """Half of a surrogate pair can stand in somebody's JSON."""
     assert printable(text).isascii() and printable(text).isprintable()
