@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -13,6 +14,10 @@ import pytest
 from tests.mounts.mounting import BACKENDS, MARK, Leftovers, Mounted, mounted, need_mounts
 
 os.environ[MARK] = uuid.uuid4().hex
+# nohup, and a shell's &, leave these ignored, which every program that a test starts would inherit
+for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _handler)
 
 Mounting = Callable[..., Mounted]
 

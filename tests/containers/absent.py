@@ -181,9 +181,13 @@ class Case:
         return self.built.model.read(offset, good), self.holed.kind_at(offset - begin + good) if good < size else None
 
 
+@functools.cache
+def _holed(name: str, machine_folder: Path) -> Holed:
+    return HOLED[name](of_image(machine(machine_folder)))
+
+
 def case(name: str, folder: Path, machine_folder: Path) -> Case:
-    built = machine(machine_folder)
-    holed = HOLED[name](of_image(built))
+    built, holed = machine(machine_folder), _holed(name, machine_folder)
     (folder / "dump").write_bytes(holed.data)
     options = {}
     for option, data in holed.options.items():

@@ -20,6 +20,7 @@ from tests.containers.absent import HOLED, SIZE, Case, case, machine
 from tests.containers.wrapping import EVERY, MIB, PAGE, of_image
 from tests.mounts.bad_bytes import try_pread
 from tests.mounts.mounting import in_foreground, mounted, wait_until
+from vmcorefs.cli.main import main
 from vmcorefs.dump import Dump
 from vmcorefs.errors import OldmemReadError
 from vmcorefs.output.copy import CopyInterruptedError, copy_to_file
@@ -99,9 +100,9 @@ def test_pages_left_out_at_level_1_are_zeros(machine_folder: Path, tmp_path: Pat
     """makedumpfile -d 1 leaves out zero pages alone, so they are known; at any other level nothing is."""
     content = of_image(machine(machine_folder))
     content = replace(content, memory=content.memory[:0x200000] + bytes(0x10000) + content.memory[0x210000:])
+    with vmcorefs.open(EVERY["kdump zlib"](content, tmp_path)) as dump:
+        assert dump.oldmem.read(0x1FF000, 0x12000) == content.memory[0x1FF000:0x211000]
     for level in (0, 1, 2, 3, 16, 17, 31):
-        with vmcorefs.open(EVERY["kdump zlib"](content, tmp_path)) as dump:
-            assert dump.oldmem.read(0x1FF000, 0x12000) == content.memory[0x1FF000:0x211000]
         data = bytearray((tmp_path / "dump").read_bytes())
         data[PAGE + 8:PAGE + 12] = level.to_bytes(4, "big")
         (tmp_path / "dump").write_bytes(data)
@@ -203,17 +204,17 @@ def test_the_log_tells_the_kinds_apart(name: str, machine_folder: Path, tmp_path
     assert f": {WORDS[kind]}: {given.path}: absolute address {start:#x}: " in lines[0]
 
 
-def test_check_tells_the_kinds_apart(holed: Case) -> None:
-    done = subprocess.run(command("check", *holed.words, holed.path), capture_output=True, text=True, check=False, timeout=60,
-                          env=environment())
-    rows = {line.split()[1]: line.split()[0] for line in done.stdout.splitlines() if line and not line.startswith(" ") and len(line) > 28}
+def test_check_tells_the_kinds_apart(holed: Case, capsys: pytest.CaptureFixture[str]) -> None:
+    status = main(["check", *holed.words, str(holed.path)])
+    said = capsys.readouterr().out
+    rows = {line.split()[1]: line.split()[0] for line in said.splitlines() if line and not line.startswith(" ") and len(line) > 28}
     kinds = {kind for _, _, kind in holed.holed.absent}
-    assert (rows["missing"] == "FAILED") is holed.holed.warns, done.stdout
-    left_out = re.search(r"^ok     filtered +left out on purpose( \(dump level 31\))?: ", done.stdout, re.MULTILINE)
+    assert (rows["missing"] == "FAILED") is holed.holed.warns, said
+    left_out = re.search(r"^ok     filtered +left out on purpose( \(dump level 31\))?: ", said, re.MULTILINE)
     assert (left_out is not None) is ("filtered" in kinds)
     if holed.options:
         assert rows["broken"] == "FAILED"
-    assert done.returncode == (1 if "FAILED" in rows.values() else 0)
+    assert status == (1 if "FAILED" in rows.values() else 0)
 
 
 # -- extras ----------------------------------------------------------------------------------------------------------------

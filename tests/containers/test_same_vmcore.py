@@ -32,6 +32,11 @@ def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture(scope="module")
+def content(built: Built) -> Content:
+    return of_image(built)
+
+
+@pytest.fixture(scope="module")
 def wanted(built: Built) -> bytes:
     return built.model.read(0, built.model.size)
 
@@ -48,8 +53,8 @@ def equal(found: bytes, wanted: bytes) -> None:
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_every_container(built: Built, wanted: bytes, name: str, tmp_path: Path) -> None:
-    with vmcorefs.open(EVERY[name](of_image(built), tmp_path)) as dump:
+def test_every_container(built: Built, content: Content, wanted: bytes, name: str, tmp_path: Path) -> None:
+    with vmcorefs.open(EVERY[name](content, tmp_path)) as dump:
         assert dump.problems == ()
         assert dump.mode.name == built.machine.mode
         equal(dump.vmcore.pread(dump.vmcore.size, 0), wanted)

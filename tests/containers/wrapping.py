@@ -14,6 +14,7 @@ from tests.builders.containers import avml, elf, flattened, kdump, lime, s390, s
 from tests.builders.notes import NT_PRSTATUS, note
 
 PAGE, MIB = 4096, 1 << 20
+ZEROS = bytes(PAGE)
 Ranges = tuple[tuple[int, int], ...]
 
 
@@ -139,12 +140,12 @@ def _zgetdump(content: Content) -> bytes:
     for start, end in content.ranges:
         for at in range(start, end, MIB):
             data = content.memory[at:min(at + MIB, end)]
-            loads.append(elf.Load(at, data if any(data) or at + MIB > end else b"", len(data)))
+            loads.append(elf.Load(at, data if data.strip(b"\0") or at + MIB > end else b"", len(data)))
     return elf.zgetdump(loads, content.notes)
 
 
 def kdump_of(content: Content, compression: str = "zlib", level: int = 1, **values: object) -> kdump.Kdump:
-    pages = content.pages if level == 0 else {pfn: page for pfn, page in content.pages.items() if any(page)}
+    pages = content.pages if level == 0 else {pfn: page for pfn, page in content.pages.items() if page != ZEROS}
     return replace(kdump.Kdump(
         pages, frozenset(content.pages) - set(pages), compression, level, release=content.release.encode(), notes=content.notes,
         vmcoreinfo=content.vmcoreinfo or b"", max_pfn=-(-content.ranges[-1][1] // PAGE)), **values)  # type: ignore[arg-type]

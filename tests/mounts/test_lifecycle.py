@@ -175,15 +175,16 @@ def test_the_pidfile_of_a_foreground_mount(machine: Built, where: Path, tmp_path
 
 
 def test_the_pidfile_of_somebody_else_stays(machine: Built, mounted: Mounting, tmp_path: Path) -> None:
-    """Two mounts with one name: it is the second one's, and goes with that."""
+    """While its daemon lives nobody else takes the file; who has replaced it by force keeps it."""
     pidfile = tmp_path / "pid"
     first = mounted(machine.image, "--pidfile", str(pidfile), where=tmp_path / "a")
-    second = mounted(machine.image, "--pidfile", str(pidfile), where=tmp_path / "b")
-    daemon = second.daemon
+    (tmp_path / "b").mkdir()
+    assert_refused(run("mount", "--pidfile", pidfile, machine.image, tmp_path / "b"), 2, f"--pidfile {pidfile}",
+                   f"another vmcorefs daemon, which lives (pid {first.daemon})")
+    assert pidfile.read_bytes() == b"%d\n" % first.daemon
+    pidfile.write_bytes(b"%d\n" % os.getpid())
     assert run("umount", first.where).returncode == 0
-    assert pidfile.read_bytes() == b"%d\n" % daemon
-    assert run("umount", second.where).returncode == 0
-    assert not pidfile.exists()
+    assert pidfile.read_bytes() == b"%d\n" % os.getpid()
 
 
 def test_a_pidfile_that_cannot_be_made(machine: Built, where: Path, tmp_path: Path) -> None:
