@@ -139,7 +139,7 @@ def daemons_of(where: Path_) -> list[int]:
     return [pid for pid in marked_processes() if os.fsencode(where) in command_line(pid)]
 
 
-def wait_until(condition: Callable[[], object], what: str, timeout: float = 10.0) -> None:
+def wait_until(condition: Callable[[], object], what: str, timeout: float = 30.0) -> None:
     end = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < end, f"{what}: not within {timeout} s"
