@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 DEMO_PACKAGES := fuse3
-TEST_PACKAGES := fuse3 libfuse2 binutils gcc libc6-dev gdb-multiarch gddrescue zstd e2fsprogs python3-libkdumpfile librsvg2-bin mandoc zsh fish debhelper rpm mmdebstrap systemd $(if $(VMCOREFS_S390X_ROOT)$(VMCOREFS_ARM64_ROOT),qemu-user-static)
+TEST_PACKAGES := fuse3 libfuse2 binutils gcc libc6-dev gdb-multiarch gddrescue zstd e2fsprogs python3-libkdumpfile librsvg2-bin mandoc zsh fish debhelper rpm mmdebstrap shellcheck systemd $(if $(VMCOREFS_S390X_ROOT)$(VMCOREFS_ARM64_ROOT),qemu-user-static)
 S390X_PACKAGES := qemu-system-misc
 SYSTEMD_VM_PACKAGES := qemu-system-x86 qemu-utils mmdebstrap e2fsprogs
 

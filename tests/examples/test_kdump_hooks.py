@@ -253,7 +253,7 @@ def test_wrong_words(system: System, dump: bytes, shell: str) -> None:
 
 def test_shellcheck() -> None:
     if shutil.which("shellcheck") is None:
-        pytest.skip("shellcheck is not installed")
+        skip_or_fail("shellcheck is not installed")
     subprocess.run(["shellcheck", POST, REGISTER], check=True)
 
 

@@ -46,6 +46,7 @@ class Late:
                 signal.signal(number, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_SETMASK, ())
             _die_with(parent)
+            os.setsid()  # no Ctrl-C on the terminal of the mount command
             close_other_fds(keep)
             for _ in range(3):  # whoever reads what was standard output waits for its end
                 os.open(os.devnull, os.O_RDWR)

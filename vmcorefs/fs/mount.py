@@ -137,11 +137,12 @@ def _daemon(session: Session, write_end: int, keep: set[int]) -> None:
     """The child: never returns. Its last words before ready go through the pipe, later ones to the log."""
     status = 1
     try:
-        os.setsid()
         os.chdir("/")
         close_other_fds({0, 1, 2, write_end, *keep, *session.options.keep_fds})
 
         def ready() -> None:
+            # Not before: autofs keeps all processes waiting until the mount is there, but for those of the group that mounts
+            os.setsid()
             null = os.open(os.devnull, os.O_RDWR)
             for descriptor in (0, 1, 2):
                 os.dup2(null, descriptor)
