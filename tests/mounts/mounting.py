@@ -217,6 +217,8 @@ def in_foreground(image: Path, where: Path, *options: str, backend: str = "auto"
         wait_until(lambda: row_of(where) is not None or process.poll() is not None, "mount -f")
         assert process.poll() is None, process.communicate()[1].decode("utf-8", "replace")
         wait_until(lambda: stat_errno(where / "vmcore") == 0, "an answer of mount -f")
+        # its own first look is over, too, which would make an umount busy: left are the threads that serve and wait for signals
+        wait_until(lambda: len(os.listdir(f"/proc/{process.pid}/task")) == 2, "the end of its start")
         yield process
     finally:
         clear(where)

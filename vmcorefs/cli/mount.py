@@ -36,7 +36,7 @@ HELP = "serve the image's vmcore in a directory; returns when the mount answers"
 
 def add_arguments(parser: Parser) -> None:
     """The command's arguments."""
-    parser.add_argument("image", metavar="IMAGE", nargs="?", help="raw memory image of the crashed machine, a directory that holds "
+    parser.add_argument("image", metavar="IMAGE", nargs="?", help="memory image or dump of the crashed machine, a directory that holds "
                         "a capture, or a capture file (.toml); may be left out with --capture")
     parser.add_argument("mountpoint", metavar="MOUNTPOINT", nargs="?", help="an empty directory; may be left out where the [mount] "
                         "table of the capture file names it")

@@ -33,7 +33,7 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(f"{' '.join(message.split())}; see {self.prog} --help")
 
 
-def add_image_argument(parser: Parser, metavar: str = "IMAGE", words: str = "raw memory image of the crashed machine") -> None:
+def add_image_argument(parser: Parser, metavar: str = "IMAGE", words: str = "memory image or dump of the crashed machine") -> None:
     """The positional IMAGE, which --capture makes optional."""
     parser.add_argument("image", metavar=metavar, help=f"{words}, a directory that holds a capture, or a capture file (.toml)",
                         nargs="?" if parser.capture_given else None)
