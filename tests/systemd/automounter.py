@@ -35,8 +35,8 @@ def main() -> int:
     while data := os.read(requests, 4096):  # one packet: a pipe of autofs is one of packets
         token = PACKET.unpack_from(data)[2]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, check=False)
+        print(f"status {done.returncode}", flush=True)  # before whoever looks goes on, and may end this process
         fcntl.ioctl(control, FAIL if done.returncode else READY, token)
-        print(f"status {done.returncode}", flush=True)
     return 0
 
 
