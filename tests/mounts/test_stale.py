@@ -121,22 +121,25 @@ def test_a_dead_mount_in_use(machine: Built, machine_data: bytes, where: Path) -
     assert run("umount", where).returncode == 0
 
 
-def stack(image: Path, where: Path, count: int) -> None:
-    """Dead mounts on top of each other: made elsewhere, and moved there."""
+def stack(image: Path, where: Path, count: int) -> dict[Path, set[str]]:
+    """Dead mounts on top of each other: made elsewhere, and moved there. Where, with the names of their records."""
+    left = {}
     libc = ctypes.CDLL(None, use_errno=True)
     for n in range(count):
         other = where.parent / f"other{n}"
         other.mkdir()
         done = run("mount", image, other)
         assert done.returncode == 0, words(done)
+        left[other] = files_of(other)
         assert libc.mount(os.fsencode(other), os.fsencode(where), None, MS_MOVE, None) == 0, os.strerror(ctypes.get_errno())
         kill(other)
     assert dead_rows(where) == count
+    return left
 
 
 def test_one_on_top_of_the_other(machine: Built, machine_data: bytes, where: Path) -> None:
     need_root()
-    stack(machine.image, where, 3)
+    left = stack(machine.image, where, 3)
     assert_refused(run("mount", machine.image, where), 2, "a dead mount of")
     done = run("mount", "--replace-stale", machine.image, where)
     assert done.returncode == 0, words(done)
@@ -144,6 +147,7 @@ def test_one_on_top_of_the_other(machine: Built, machine_data: bytes, where: Pat
     assert dead_rows(where) == 1
     assert (where / "vmcore").read_bytes() == machine_data
     assert run("umount", where).returncode == 0
+    assert [records_of(other, names) for other, names in left.items()] == [set()] * 3
 
 
 # -- never -------------------------------------------------------------------------------------------------------------

@@ -107,7 +107,7 @@ def _clear(entry: MountEntry, name: str) -> None:
     words = detach(entry, lazy=True)
     if words is not None:
         raise MountpointError(f"{name}: the dead mount of {source} cannot be cleared: {words}")
-    remove_stale_record(entry.device, entry.mountpoint)
+    remove_stale_record(entry.device)
     log.warning("%s: a dead mount of %s was there and has been cleared", name, source)
 
 

@@ -129,11 +129,11 @@ def remove_record(path: str | None) -> None:
                 os.unlink(name)
 
 
-def remove_stale_record(device: str, mountpoint: str) -> None:
-    """Remove what a killed daemon left behind about a mount that is gone now."""
+def remove_stale_record(device: str) -> None:
+    """Remove what a killed daemon left behind about a mount that is gone now, wherever that had been moved to."""
     path = os.path.join(_own_directory(), f"{device}.json")
     record = _read(path, os.geteuid())
-    if record is not None and record.mountpoint == mountpoint and not record.alive:
+    if record is not None and not record.alive:
         remove_record(path)
 
 

@@ -38,7 +38,7 @@ def umount(mountpoint: str, *, lazy: bool = False, if_mounted: bool = False) -> 
             assert record is not None
             raise BusyError(f"{name}: unmounted, but its daemon (pid {record.pid}) did not end within {_DAEMON_TIMEOUT:.0f} s "
                             "and may still hold the image (a container that was started since has the mount, too?)")
-        remove_stale_record(entry.device, where)
+        remove_stale_record(entry.device)
     finally:
         if daemon is not None:
             os.close(daemon)
