@@ -167,7 +167,7 @@ def test_an_old_python_can_read_the_launcher() -> None:
             assert not node.args.kwonlyargs
             assert all(argument.annotation is None for argument in node.args.args)
         if isinstance(node, ast.ImportFrom):
-            assert node.module in {"vmcorefs.__main__"}
+            assert node.module == "vmcorefs.__main__"
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             assert node.func.id != "print"
 
