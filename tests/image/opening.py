@@ -1,4 +1,6 @@
-"""Opening in a process of its own that counts what it takes: memory and time must stay bounded whatever a header says."""
+"""Opening bytes as an image; in a process of its own that counts what it takes: memory and time must stay bounded whatever a header
+says.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import NamedTuple
+
+import pytest
+
+from vmcorefs.errors import ImageError, OldmemReadError
+from vmcorefs.image import open_image
+from vmcorefs.image.source import Source
 
 _CODE = """
 import sys, time
@@ -39,3 +47,24 @@ def cost_of_opening(*paths: Path) -> Cost:
     assert done.returncode == 0, done.stderr
     memory, seconds, said = done.stdout.rstrip("\n").split(" ", 2)
     return Cost(int(memory), float(seconds), said)
+
+
+def opened(path: Path, data: bytes) -> Source:
+    path.write_bytes(data)
+    return open_image(path)
+
+
+def refusal(path: Path, data: bytes) -> str:
+    path.write_bytes(data)
+    with pytest.raises(ImageError) as caught:
+        open_image(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ")
+    assert "\n" not in message
+    return message
+
+
+def kind_at(source: Source, address: int) -> str:
+    with pytest.raises(OldmemReadError) as caught:
+        source.pread(1, address)
+    return caught.value.kind

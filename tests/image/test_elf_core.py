@@ -16,10 +16,9 @@ from hypothesis import strategies as st
 
 from tests.builders.containers import elf
 from tests.builders.containers.elf import E_FIELDS, EHDR, P_FIELDS, PHDR, PRPSINFO, Load, cpu, note
-from tests.image.opening import cost_of_opening
-from vmcorefs.errors import ImageError, OldmemReadError
+from tests.image.opening import cost_of_opening, kind_at, opened, refusal
+from vmcorefs.errors import ImageError
 from vmcorefs.image import open_image
-from vmcorefs.image.source import Source
 from vmcorefs.ranges import Range
 
 PAGE = 4096
@@ -32,27 +31,6 @@ RANDOM = random.Random(3).randbytes(64 * PAGE)
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "core"
-
-
-def opened(path: Path, data: bytes) -> Source:
-    path.write_bytes(data)
-    return open_image(path)
-
-
-def refusal(path: Path, data: bytes) -> str:
-    path.write_bytes(data)
-    with pytest.raises(ImageError) as caught:
-        open_image(path)
-    message = str(caught.value)
-    assert message.startswith(f"{path}: ")
-    assert "\n" not in message
-    return message
-
-
-def kind_at(source: Source, address: int) -> str:
-    with pytest.raises(OldmemReadError) as caught:
-        source.pread(1, address)
-    return caught.value.kind
 
 
 # -- who writes them -------------------------------------------------------------------------------------------------------

@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 
 from tests.builders.containers import lime
 from tests.builders.containers.lime import FIELDS, HEADER, avml
-from tests.image.opening import cost_of_opening
-from vmcorefs.errors import ImageError, OldmemReadError
+from tests.image.opening import cost_of_opening, kind_at, opened, refusal
+from vmcorefs.errors import ImageError
 from vmcorefs.image import open_image
-from vmcorefs.image.source import Source
 from vmcorefs.ranges import Range
 
 PAGE = 4096
@@ -31,27 +30,6 @@ GOOD = lime.lime(RANGES)
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "dump"
-
-
-def opened(path: Path, data: bytes) -> Source:
-    path.write_bytes(data)
-    return open_image(path)
-
-
-def refusal(path: Path, data: bytes) -> str:
-    path.write_bytes(data)
-    with pytest.raises(ImageError) as caught:
-        open_image(path)
-    message = str(caught.value)
-    assert message.startswith(f"{path}: ")
-    assert "\n" not in message
-    return message
-
-
-def kind_at(source: Source, address: int) -> str:
-    with pytest.raises(OldmemReadError) as caught:
-        source.pread(1, address)
-    return caught.value.kind
 
 
 def test_ranges_of_big_endian_lime(path: Path) -> None:

@@ -10,11 +10,10 @@ import pytest
 
 from tests.builders.containers import s390
 from tests.builders.containers.s390 import FIELDS, end_marker, header, tod
-from tests.image.opening import cost_of_opening
+from tests.image.opening import cost_of_opening, opened, refusal
 from vmcorefs.errors import ImageError, OldmemReadError
 from vmcorefs.image import open_image
 from vmcorefs.image.s390 import unix_time
-from vmcorefs.image.source import Source
 from vmcorefs.ranges import Range
 
 PAGE = 4096
@@ -26,21 +25,6 @@ GOOD = s390.s390(MEMORY, PREFIXES)
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "dump"
-
-
-def opened(path: Path, data: bytes) -> Source:
-    path.write_bytes(data)
-    return open_image(path)
-
-
-def refusal(path: Path, data: bytes) -> str:
-    path.write_bytes(data)
-    with pytest.raises(ImageError) as caught:
-        open_image(path)
-    message = str(caught.value)
-    assert message.startswith(f"{path}: ")
-    assert "\n" not in message
-    return message
 
 
 def with_fields(data: bytes, **values: int) -> bytes:

@@ -9,7 +9,7 @@ import select
 import shutil
 import signal
 import sys
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 from vmcorefs.errors import SystemLacksError, VmcorefsError, printable, system_reason
 from vmcorefs.fs.backends import Chosen, choose_backend
@@ -42,31 +42,19 @@ def mount(tree: Tree, mountpoint: str, options: MountOptions, *, fake: bool = Fa
     try:
         if fake:
             return
-        # A dead mount cannot be locked; of two who replace it at the same time the second must see the first one's mount.
-        parent = Claim(os.path.dirname(where)) if options.replace_stale else None
-        if parent is not None:
-            try:
+        with ExitStack() as claims:
+            if options.replace_stale:
+                # A dead mount cannot be locked; of two who replace it at the same time the second must see the first one's mount.
+                claims.callback(Claim(os.path.dirname(where)).release)
                 check_mountpoint(mountpoint, options.sources, stale="clear", nonempty=options.nonempty)
-            except BaseException:
-                parent.release()
-                raise
-        claim = Claim(where)
-
-        def release() -> None:
-            claim.release()
-            if parent is not None:
-                parent.release()
-
-        try:
+            claims.callback(Claim(where).release)
             check_mountpoint(mountpoint, options.sources, nonempty=options.nonempty)
             session = Session(where, options, chosen, Operations(tree, direct_io=options.io != "cached"), pidfile)
             if options.foreground:
-                session.run(release)
+                session.run(claims.close)
             else:
                 _run_in_background(session, pidfile)
                 pidfile = None
-        finally:
-            release()
     finally:
         if pidfile is not None:
             pidfile.give_up()
