@@ -43,10 +43,11 @@ def written(path: Path, data: bytes) -> Path:
 
 def test_every_problem_of_dump_fails_one_check() -> None:
     """A code is in one row; or a row of this name finds out itself."""
-    source = Path(vmcorefs.__file__).with_name("dump.py").read_text()
-    codes = {node.args[0].value for node in ast.walk(ast.parse(source))  # type: ignore[attr-defined]
-             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "_problem"}
-    assert codes >= {"incomplete", "container", "container-notes", "linux", "os_info", "vmcoreinfo"}
+    package = Path(vmcorefs.__file__).parent
+    codes = {node.args[0].value for path in [package / "dump.py", *(package / "evidence").glob("*.py")]  # type: ignore[attr-defined]
+             for node in ast.walk(ast.parse(path.read_text()))
+             if isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")).lstrip("_") == "problem"}
+    assert codes >= {"incomplete", "container", "container-notes", "linux", "os_info", "vmcoreinfo", "cpus", "kernel-image", "vector"}
     for code in codes:
         assert len([check.name for check in CHECKS if code in check.codes or check.name == code]) == 1, code
 

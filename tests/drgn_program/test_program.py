@@ -137,7 +137,7 @@ class TestProgram:
 
     def test_without_vmcoreinfo_it_is_refused(self, cut_down: sparse.Expanded) -> None:
         with vmcorefs.open(cut_down.image) as dump:
-            dump.vmcoreinfo = None
+            dump.metadata.vmcoreinfo = None
             with pytest.raises(ImageError, match="drgn needs VMCOREINFO"):
                 vmcorefs.drgn.attach(dump)
             assert dump.oldmem.read(BANNER, 5) == b"Linux"  # still the caller's

@@ -174,7 +174,7 @@ def test_nothing_is_searched_where_somebody_has_it(tmp_path: Path, given: str) -
     if given == "--vmcoreinfo":
         pointer(0xE0C, 0)(built)
     with vmcorefs.open(built.image, vmcoreinfo=tmp_path / "vmcoreinfo.txt") as dump:
-        assert dump.searched_for == {}
+        assert dump.metadata.searched_for == {}
         assert dump.search.searched == 0
 
 
@@ -258,6 +258,6 @@ def test_a_capture_without_pointers(tmp_path: Path, name: str, damage: str) -> N
             file.write(data)
     with vmcorefs.open(expanded.image, hsa=expanded.hsa) as dump:
         assert dump.vmcore.header == capture.header
-        assert "vmcoreinfo" in dump.searched_for
+        assert "vmcoreinfo" in dump.metadata.searched_for
         if not expanded.hsa:
-            assert dump.searched_for["os_info"][:2] == ("its checksum is right", "B and S in it are right")
+            assert dump.metadata.searched_for["os_info"][:2] == ("its checksum is right", "B and S in it are right")

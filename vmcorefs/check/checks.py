@@ -73,8 +73,8 @@ def _os_info(dump: Dump) -> Finding:
 def _vmcoreinfo(dump: Dump) -> Finding:
     info = dump.vmcoreinfo
     if info is None:
-        assert isinstance(dump.found_vmcoreinfo, Absent)
-        return Finding("none", dump.found_vmcoreinfo.reason)
+        assert isinstance(dump.metadata.found_vmcoreinfo, Absent)
+        return Finding("none", dump.metadata.found_vmcoreinfo.reason)
     text = f"{len(info.desc)} bytes by {info.origin}, kernel {info.osrelease}"
     names = read_utsname(dump.oldmem.read, info)
     if isinstance(names, Absent):

@@ -45,7 +45,7 @@ def absent_files(dump: Dump) -> dict[str, str]:
     absent = {}
     info = dump.vmcoreinfo
     if info is None:
-        found = dump.found_vmcoreinfo
+        found = dump.metadata.found_vmcoreinfo
         absent["vmcoreinfo.txt"] = found.reason if isinstance(found, Absent) else "no VMCOREINFO"
         absent["dmesg.txt"] = "VMCOREINFO alone leads to the log"
     else:

@@ -12,18 +12,18 @@ _NAMES = {"os_info": "os_info", "vmcoreinfo": "VMCOREINFO"}
 
 def check_search(dump: Dump) -> Finding:
     """Found or not, and why it is believed to be this system's."""
-    if not dump.searched_for:
+    if not dump.metadata.searched_for:
         return Finding("none", "nothing was searched for", means="the lowcore leads to it, or a container or an option has it", advice="")
     searched = f"(searched: {human_size(dump.search.searched)} from address 0 on)"
     texts = []
-    for key, words in dump.searched_for.items():
-        found = dump.os_info if key == "os_info" else dump.found_vmcoreinfo
+    for key, words in dump.metadata.searched_for.items():
+        found = dump.os_info if key == "os_info" else dump.metadata.found_vmcoreinfo
         if isinstance(found, Absent):
             texts.append(f"{_NAMES[key]}: {found.reason}")
         else:
             texts.append(f"{_NAMES[key]} at {found.address:#x}: {', '.join(words)}")
     text = f"{'; '.join(texts)} {searched}"
-    if all(dump.searched_for.values()):
+    if all(dump.metadata.searched_for.values()):
         return Finding("ok", text)
     return Finding("none", text, means="what is not in memory, or may be another system's, is not used",
                    advice="see the checks os_info and vmcoreinfo")

@@ -10,6 +10,8 @@ from vmcorefs.errors import ImageError, UsageError
 from vmcorefs.quantities import PAGE_SIZE
 from vmcorefs.ranges import Range, merge, subtract
 
+TEXT_LIMIT = 16 << 20  # of a file
+
 
 def given_ranges(ranges: Sequence[tuple[int, int]], image_size: int, image_name: str, where: str = "") -> tuple[Range, ...]:
     """The user's ranges, rising and merged where they touch. Raises UsageError naming the range that cannot be; *where* it was given."""

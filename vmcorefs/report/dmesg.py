@@ -26,7 +26,7 @@ _SYSRQ = b"sysrq: Trigger a crash"
 def find_dmesg(dump: Dump) -> Log | Absent:
     """The log of the crashed system in *dump*."""
     if dump.vmcoreinfo is None:
-        found = dump.found_vmcoreinfo
+        found = dump.metadata.found_vmcoreinfo
         reason = found.reason if isinstance(found, Absent) else "no VMCOREINFO"
         return Absent(f"no log: VMCOREINFO alone leads to it, and there is {reason}; "
                       "give its text with --vmcoreinfo FILE if you have it")

@@ -213,7 +213,7 @@ def make_info(dump: Dump, *, mountpoint: str | None = None) -> Info:
     """The facts of an open Dump; *mountpoint*: where it is mounted, for the command lines."""
     layout = dump.layout
     absent: dict[str, str] = {name: fact.reason for name, fact in (
-        ("os_info", dump.os_info), ("vmcoreinfo", dump.found_vmcoreinfo if dump.vmcoreinfo is None else None),
+        ("os_info", dump.os_info), ("vmcoreinfo", dump.metadata.found_vmcoreinfo if dump.vmcoreinfo is None else None),
         ("dump_kernel_release", dump.dump_vmcoreinfo)) if isinstance(fact, Absent)}
     crash = _read_crash(dump, absent)
     by_vmcoreinfo = _vmcoreinfo_origin(dump)
@@ -331,8 +331,8 @@ def _os_info(dump: Dump) -> dict[str, Any] | None:
         return None
     return {"address": info.address, "version": f"{info.version[0]}.{info.version[1]}",
             "crashkernel_addr": info.crashkernel.base, "crashkernel_size": info.crashkernel.size,
-            "kaslr_offset": info.value(KASLR_OFFSET), "used": dump.os_info_used,
-            "origin": "search of the crashed system's memory" if "os_info" in dump.searched_for else
+            "kaslr_offset": info.value(KASLR_OFFSET), "used": dump.metadata.os_info_used,
+            "origin": "search of the crashed system's memory" if "os_info" in dump.metadata.searched_for else
                       "page at the pointer 0xe18 of the crashed system's lowcore"}
 
 

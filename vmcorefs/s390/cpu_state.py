@@ -15,6 +15,7 @@ from vmcorefs.errors import ImageError, shown
 from vmcorefs.s390.lowcore import SIZE, STATUS, STATUS_SIZE, is_prefix
 from vmcorefs.s390.save_area import STATUS_FIELDS, from_status
 
+TEXT_LIMIT = 16 << 20  # of a file
 _CPU_LIMIT = 65536
 
 # JSON keys: field -> (number of values, bytes of each)
