@@ -245,7 +245,7 @@ def test_the_library_that_is_missing_is_named_with_its_extra(name: str, machine_
     module, extra = EXTRAS[name]
     assert line.startswith(f"vmcorefs: error: {path}: it is compressed with ")
     assert f"the Python module {module} is needed" in line
-    assert line.endswith(f"run: pip install 'vmcorefs[{extra}]'")
+    assert line.endswith(f"pip install 'vmcorefs[{extra}]', or, where vmcorefs was not installed by pip: pip install {module}")
 
 
 @pytest.mark.parametrize("name", ["kdump zlib", "kdump plain", "s390_ext zlib", "bgzip of raw", "xz of raw", "elf, QEMU"])

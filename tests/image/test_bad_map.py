@@ -82,3 +82,19 @@ def test_one_map_for_several_parts_is_refused(tmp_path: Path, image: Path) -> No
     path = a_map(tmp_path, "0x0 0x200 -")
     with pytest.raises(ImageError, match="--bad-map is the map of one file"):
         open_image([image, image], bad_map=str(path))
+
+
+def test_a_hole_that_ddrescue_left_is_broken_and_no_known_zeros(tmp_path: Path) -> None:
+    path = tmp_path / "holes"
+    with open(path, "wb") as file:
+        file.write(b"\x11" * 0x2000)
+        file.truncate(0x100000)
+        file.seek(0xf0000)
+        file.write(b"\x22" * 0x1000)
+    (tmp_path / "map").write_text("0 +\n0 0x40000 +\n0x40000 0x10000 -\n0x50000 0xb0000 +\n")
+    with open_image(path, bad_map=str(tmp_path / "map")) as source:
+        assert source.next_data(0x1000, 0x100000) == (0x1000, 0x2000)
+        assert source.next_data(0x3000, 0x100000) == (0x40000, 0x50000)
+        assert source.next_data(0x48000, 0x49000) == (0x48000, 0x49000)
+        assert source.next_data(0x50000, 0x100000)[0] == 0xf0000
+        assert source.next_data(0x20000, 0x40000) == (0x40000, 0x40000)

@@ -488,6 +488,7 @@ def test_a_large_dictionary_is_a_read_error_and_costs_no_memory(path: Path) -> N
 def test_a_bad_sector_spoils_its_block_only(path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with opened(path, PACKED[name]) as source:
         where = len(PACKED[name]) // 2
+        source._blocks._ahead._jobs.clear()  # type: ignore[attr-defined]  # what was decoded before the disk went bad
         BadDisk(monkeypatch, path, [(where, where + 1)])
         bad = [at for at in range(0, len(MEMORY), 10_000) if not source.read_some(100, at)]
         assert 0 < len(bad) * 10_000 < 1_200_000

@@ -37,11 +37,36 @@ class Patchy(Source):
             view[done] = self.data[offset + done]
 
 
+class Sparse(Patchy):
+    """One that knows where its data is, and counts how often it was asked."""
+
+    reads = 0
+
+    def preadinto(self, view: memoryview, offset: int, *, salvage: bool = True) -> None:
+        self.reads += 1
+        super().preadinto(view, offset, salvage=salvage)
+
+    def next_data(self, position: int, end: int) -> tuple[int, int]:
+        pages = [page for page, kind in enumerate(self.kinds)
+                 if kind in {None, "broken"} and position < (page + 1) * PAGE and page * PAGE < end]
+        return (max(position, pages[0] * PAGE), min(end, (pages[0] + 1) * PAGE)) if pages else (end, end)
+
+
 KINDS: list[ReadErrorKind | None] = [None, "filtered", "filtered", None, "missing", "broken", None, "missing"]
 
 
-def test_against_a_model() -> None:
-    below = Patchy(KINDS)
+def test_what_is_known_to_be_absent_costs_one_error_not_one_a_page() -> None:
+    kinds: list[ReadErrorKind | None] = [*["filtered"] * 200, None, *["missing"] * 200]  # type: ignore[list-item]
+    below = Sparse(kinds)
+    buffer = bytearray(b"\xaa" * (below.size - 100))
+    ZerosForMissing(below).preadinto(memoryview(buffer), 100)
+    assert buffer == bytes(200 * PAGE - 100) + below.data[200 * PAGE:201 * PAGE] + bytes(200 * PAGE)
+    assert below.reads == 2
+
+
+@pytest.mark.parametrize("kind_of_source", [Patchy, Sparse])
+def test_against_a_model(kind_of_source: type[Patchy]) -> None:
+    below = kind_of_source(KINDS)
     source = ZerosForMissing(below)
     wanted = bytearray(below.data)
     for number, kind in enumerate(KINDS):

@@ -77,8 +77,13 @@ class WithoutBadAreas(Layer):
         return sum_up(Absence("broken", min(bad.end, self.size) - bad.start, bad.start) for bad in self._bad if bad.start < self.size)
 
     def next_data(self, position: int, end: int) -> tuple[int, int]:
-        """See Source."""
-        return self._file.next_data(position, end)
+        """See Source. ddrescue leaves a hole where it got nothing: that is broken, no zeros that need no reading."""
+        data = self._file.next_data(position, end)
+        index = bisect_right(self._ends, position)
+        bad = self._bad[index] if index < len(self._bad) else None
+        if bad is None or bad.start >= data[0]:
+            return data
+        return max(bad.start, position), min(bad.end, end)
 
 
 def without_bad_areas(file: ImageFile, path: str) -> Source:

@@ -9,9 +9,9 @@ import struct
 import zlib
 from typing import NoReturn
 
-from vmcorefs.errors import ImageError, OldmemReadError
+from vmcorefs.errors import ImageError
 from vmcorefs.image.blocked import BlockFile, BlockTable, check_blocks, open_inside
-from vmcorefs.image.blocks import Decoder
+from vmcorefs.image.blocks import DamagedBlockError, Decoder
 from vmcorefs.image.source import Source
 
 MAGIC = b"\x1f\x8b\x08\x04"
@@ -57,7 +57,7 @@ class _Members(Decoder):
         return b"".join(parts)
 
     def _bad(self, place: int, words: str) -> NoReturn:
-        raise OldmemReadError(self.file.path, place, f"damaged bgzip data: the block here: {words}")
+        raise DamagedBlockError(self.file.path, place, f"damaged bgzip data: the block here: {words}")
 
     def _finish(self) -> None:
         """All was checked."""

@@ -43,7 +43,7 @@ class BlockFile(Layer):
         super().__init__([file], table.firsts[-1], Container())
         self._firsts = table.firsts
         largest = max((table.firsts[i + 1] - table.firsts[i] for i in range(table.count)), default=0)
-        self._blocks = Blocks(PageCache(), open_block, cursors=max(1, min(4, _CURSOR_BYTES // max(largest, 1))))
+        self._blocks = Blocks(PageCache(), open_block, cursors=max(1, min(4, _CURSOR_BYTES // max(largest, 1))), size_of=self._size_of)
 
     def preadinto(self, view: memoryview, offset: int, *, salvage: bool = True) -> None:
         """See Source."""
@@ -62,6 +62,9 @@ class BlockFile(Layer):
             except OldmemReadError as error:
                 raise error.moved(good=done + error.good) from error.__cause__
             done += count
+
+    def _size_of(self, block: int) -> int:
+        return self._firsts[block + 1] - self._firsts[block] if block + 1 < len(self._firsts) else 0
 
     def _end_error(self, offset: int) -> OldmemReadError:
         return OldmemReadError(self.path, offset, f"beyond the end of what is compressed in it, {self.size:#x} bytes", kind="missing")

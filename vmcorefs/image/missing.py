@@ -29,7 +29,9 @@ class ZerosForMissing(Layer):
                 done += error.good
                 if error.kind == "broken":
                     raise error.moved(good=done) from error.__cause__
-            end = min(len(view), done + PAGE_SIZE - (offset + done) % PAGE_SIZE)
+            position, limit = offset + done, offset + len(view)
+            data, _ = self._below.next_data(position, limit)  # none of what is before it is there: one error for all of it
+            end = min(limit, max(data, position + PAGE_SIZE - position % PAGE_SIZE)) - offset
             view[done:end] = bytes(end - done)
             done = end
 

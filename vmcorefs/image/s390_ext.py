@@ -38,7 +38,7 @@ class _Entries:
     def __init__(self, file: Source):
         self.file = file
         self._starts, self._ends, self._headers, self._sizes = array("Q"), array("Q"), array("Q"), array("L")
-        self._blocks = Blocks(PageCache(), self._open)
+        self._blocks = Blocks(PageCache(), self._open, size_of=self._size_of)
 
     def add(self, start: int, end: int, header: int, blocks: int) -> None:
         """A segment whose header is at *header*, with *blocks* blocks of data."""
@@ -78,6 +78,17 @@ class _Entries:
             raise OldmemReadError(self.file.path, where, f"damaged segment header: the data of a compressed MiB would begin in block "
                                   f"{block:#x} of {self._sizes[segment]:#x}, those of the one before it in {max(before, 0):#x}")
         return header + PAGE_SIZE + block * PAGE_SIZE, bool(value & _PLAIN)
+
+    def _size_of(self, block: int) -> int:
+        """Bytes that a compressed entry unpacks to; 0 for what is none: decoding it ahead brings nothing."""
+        segment = bisect_right(self._starts, block * MIB) - 1
+        if segment < 0 or block * MIB >= self._ends[segment]:
+            return 0
+        try:
+            plain = self._entry(segment, (block * MIB - self._starts[segment]) // MIB)[1]
+        except OldmemReadError:  # who reads there is told
+            return 0
+        return 0 if plain else min(MIB, self._ends[segment] - block * MIB)
 
     def _open(self, block: int) -> Decoder:
         segment = bisect_right(self._starts, block * MIB) - 1

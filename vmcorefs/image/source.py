@@ -113,7 +113,7 @@ class Source(ABC):
     def next_data(self, position: int, end: int) -> tuple[int, int]:
         """The first part [a, e) at or behind *position*, within [position, end), that is not known to be zeros or absent.
 
-        (end, end) where there is none. What is returned may still turn out to be zeros or unreadable.
+        (end, end) where there is none. What is returned may still turn out to be zeros or unreadable; what is left out is never broken.
         """
         return position, end
 

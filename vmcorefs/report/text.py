@@ -172,8 +172,8 @@ class _Text:
 
     def _cpus(self) -> Iterator[str]:
         info = self.info
-        origin = _REGISTERS.get(info.cpus_origin, info.cpus_origin)
-        yield from self._row("registers of", f"{len(info.cpus)} CPU(s)", origin=f"{info.cpus_origin}: {origin}")
+        words = _REGISTERS.get(info.cpus_origin)
+        yield from self._row("registers of", f"{len(info.cpus)} CPU(s)", origin=info.cpus_origin + (f": {words}" if words else ""))
         for cpu in info.cpus[:_SHOWN]:
             other = f"[{cpu.origin}]" if cpu.origin != info.cpus_origin else ""
             yield from self.style.row(f"CPU {cpu.number}:", _cpu(cpu), other, indent=2, width=_NAME)
