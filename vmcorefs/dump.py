@@ -28,7 +28,8 @@ from vmcorefs.image.missing import ZerosForMissing
 from vmcorefs.image.source import Source
 from vmcorefs.oldmem.mapping import OldMemory
 from vmcorefs.oldmem.memory_map import without_crashkernel
-from vmcorefs.oldmem.mode import Mode, choose_mode, linux_evidence, not_linux, raw_reader, refuse_contradictions
+from vmcorefs.oldmem.mode import Mode, choose_mode, linux_evidence, not_linux, refuse_contradictions
+from vmcorefs.oldmem.raw import raw_reader
 from vmcorefs.quantities import PAGE_SIZE, round_up
 from vmcorefs.ranges import Range
 from vmcorefs.s390 import Absent

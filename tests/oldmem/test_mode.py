@@ -148,6 +148,39 @@ def test_a_lost_parmarea_needs_an_os_info_that_the_swap_leads_to(tmp_path: Path,
     assert choose(built.image).crashkernel == (2 * MIB, MIB)
 
 
+def test_two_swaps_that_are_equally_proven_are_refused_with_both(tmp_path: Path, choose: Choose) -> None:
+    """Whatever the order in memory: neither is taken."""
+    built = Machine(with_elfcorebuf=False).build(tmp_path)
+    built.poke_raw(0x10000, bytes(4096))
+    other = OsInfo(3 * MIB, MIB).to_bytes()
+    pointer = built.image.read_bytes()[2 * MIB + 0xe18:2 * MIB + 0xe20]
+    place = int.from_bytes(pointer, "big")
+    assert choose(built.image).crashkernel == (2 * MIB, MIB)
+    built.poke_raw(3 * MIB, built.image.read_bytes()[2 * MIB:2 * MIB + 0x2000])
+    built.poke_raw(3 * MIB + 0xe18, struct.pack(">Q", 0x7f000))
+    built.poke_raw(3 * MIB + 0x7f000, other)  # where 3 MiB's swap puts the page at 0x7f000
+    message = refused(choose, built.image)
+    assert "equally proven" in message
+    assert f"os_info at {place:#x} says B=0x200000 S=0x100000 (--oldmem 0x200000:0x100000)" in message
+    assert "os_info at 0x7f000 says B=0x300000 S=0x100000 (--oldmem 0x300000:0x100000)" in message
+    for area in ((2 * MIB, MIB), (3 * MIB, MIB)):
+        assert choose(built.image, oldmem=area).crashkernel == area
+    assert choose(built.image, "plain").name == "plain"
+
+
+def test_a_swap_whose_area_the_system_at_0_reserved_itself_is_refused_with_both(tmp_path: Path, choose: Choose) -> None:
+    """A machine that came up again after a dump, its memory not cleared: what lies in the area is older than what is at 0."""
+    built = Machine(mode="plain", base=2 * MIB, size=MIB).build(tmp_path)
+    built.poke_raw(2 * MIB, built.image.read_bytes()[:MIB])
+    built.poke_raw(0x10000, bytes(4096))
+    message = refused(choose, built.image)
+    assert "equally proven" in message
+    assert "a system without dump kernel" in message
+    assert message.endswith("choose one by its option")
+    assert choose(built.image, "plain").name == "plain"
+    assert choose(built.image, oldmem=(2 * MIB, MIB)).name == "kdump"
+
+
 def test_a_lost_parmarea_and_a_bad_os_info_is_no_kdump(tmp_path: Path, choose: Choose) -> None:
     built = Machine(os_info="bad_csum", with_elfcorebuf=False).build(tmp_path)
     built.poke_raw(0x10000, bytes(4096))

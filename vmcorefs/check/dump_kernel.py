@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vmcorefs.check.finding import Finding
 from vmcorefs.dump import Dump
-from vmcorefs.oldmem.mode import raw_scan
+from vmcorefs.oldmem.raw import raw_scan
 from vmcorefs.quantities import PAGE_SIZE
 from vmcorefs.vmcore.notes import prpsinfo
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vmcorefs.evidence import Ground
-from vmcorefs.oldmem.mode import raw_scan
+from vmcorefs.oldmem.raw import raw_scan
 from vmcorefs.quantities import round_up
 from vmcorefs.s390.cpus import Cpu
 from vmcorefs.s390.elfcorebuf import FinishedHeader, find_finished_headers, read_finished_header

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from vmcorefs.errors import OldmemReadError
 from vmcorefs.evidence import Ground
 from vmcorefs.image.file import read_small_file
-from vmcorefs.oldmem.mode import raw_scan
+from vmcorefs.oldmem.raw import raw_scan
 from vmcorefs.s390 import Absent
 from vmcorefs.s390.container_notes import ContainerCpus, from_notes, from_prefixes
 from vmcorefs.s390.cpu_state import TEXT_LIMIT, parse_cpu_state

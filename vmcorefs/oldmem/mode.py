@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 
 from vmcorefs.errors import ImageError, UsageError
 from vmcorefs.image.source import Source
 from vmcorefs.oldmem.kdump import kdump_memory
 from vmcorefs.oldmem.mapping import OldMemory
 from vmcorefs.oldmem.plain import plain_memory
+from vmcorefs.oldmem.raw import raw_reader
+from vmcorefs.oldmem.swap import Swap, find_swap, low_headers, swap_by_header, swap_by_os_info
 from vmcorefs.oldmem.zfcpdump import zfcpdump_memory
 from vmcorefs.quantities import PAGE_SIZE, human_size
-from vmcorefs.ranges import Range
-from vmcorefs.s390 import Absent, Read, Scan
-from vmcorefs.s390.elfcorebuf import FinishedHeader, find_finished_headers
+from vmcorefs.s390 import Absent
 from vmcorefs.s390.lowcore import OS_INFO, AbsoluteLowcore, read_absolute_lowcore
-from vmcorefs.s390.lowcore import SIZE as LOWCORE_SIZE
-from vmcorefs.s390.os_info import MAGIC, OsInfo, read_os_info
-from vmcorefs.s390.parmarea import Crashkernel, has_kernel_image, read_crashkernel
+from vmcorefs.s390.os_info import OsInfo, read_os_info
+from vmcorefs.s390.parmarea import Crashkernel, read_crashkernel
 from vmcorefs.s390.vmcoreinfo import Vmcoreinfo, read_vmcoreinfo_note
 
 MODES = ("auto", "kdump", "zfcpdump", "plain")
 SELECTS = ("prod", "kdump", "all")  # zgetdump's words
-_ZFCPDUMP_HEADER_LIMIT = 512 << 20  # a zfcpdump kernel's own memory is the HSA size, 32 MiB to 512 MiB
-_SCAN_LIMITS = (0, 256 << 20, 2 << 30, 1 << 64)
 
 
 @dataclass(frozen=True)
@@ -47,20 +42,6 @@ class Mode:
     warning: str | None = None
     selected_end: int | None = None
     other: str = ""
-
-
-def raw_scan(image: Source) -> Scan:
-    """The image as s390/ wants to search it."""
-    def scan(start: int, end: int, overlap: int) -> Iterator[tuple[int, bytes]]:
-        return image.scan(start, end, overlap=overlap)
-    return scan
-
-
-def raw_reader(image: Source) -> Read:
-    """The image as it lies, read by offset."""
-    def read(offset: int, size: int) -> bytes:
-        return image.pread(size, offset)
-    return read
 
 
 def refuse_contradictions(wanted: str, *, oldmem: bool, hsa: bool, hsa_size: bool, select: str = "prod") -> None:
@@ -96,17 +77,17 @@ def choose_mode(image: Source, wanted: str, oldmem: tuple[int, int] | None, hsa:
         return _given_oldmem(image, Crashkernel(*oldmem))
     if wanted == "plain":
         return _plain(image, "option", "asked for")
-    found = _find_swap(image)
-    if found is not None:
-        return found
+    swap = find_swap(image)
+    if swap is not None:
+        return _swapped(image, swap)
     if wanted == "kdump":
         raise UsageError(f"{image.name}: no B and S (base and size of the crashkernel area) are to be found in the image; "
                          "give them with --oldmem B:S")
-    headers = _low_headers(image)
+    headers = low_headers(image)
     if headers:  # a dump kernel ran here: a kdump kernel whose parameter area was damaged, or a zfcpdump kernel
-        found = _swap_by_os_info(image) or _swap_by_header(image, headers)
-        if found is not None:
-            return found
+        swap = swap_by_os_info(image) or swap_by_header(image, headers)
+        if swap is not None:
+            return _swapped(image, swap)
     header = next((h for h in headers if h.ranges[-1].end == image.size), None)
     if header is not None and image.container.format == "raw":  # a container was written by somebody who saw the whole memory
         raise ImageError(f"{image.name}: this looks like the memory of a zfcpdump system (a dump kernel's header is at "
@@ -124,7 +105,8 @@ def _selected(image: Source, select: str, given: Crashkernel | None) -> Mode:
     if select == "all":
         return replace(_plain(image, "option", "all memory as it lies was asked for"),
                        other="; the swap of a kdump image is not undone (--select prod)")
-    found = _given_oldmem(image, given) if given is not None else _find_swap(image)
+    swap = find_swap(image) if given is None else None
+    found = _given_oldmem(image, given) if given is not None else _swapped(image, swap) if swap is not None else None
     if found is None or found.crashkernel is None:
         raise UsageError(f"{image.name}: --select kdump: nothing shows that a kdump kernel ran in this memory; leave the option out, "
                          "or give its area with --oldmem B:S")
@@ -164,6 +146,10 @@ def _kdump(image: Source, area: Crashkernel, origin: str, reason: str, warning: 
                 warning=warning, other="; the dump kernel is in the image, too (--select kdump)")
 
 
+def _swapped(image: Source, swap: Swap) -> Mode:
+    return _kdump(image, swap.area, "image", swap.reason, swap.warning)
+
+
 def _given_oldmem(image: Source, area: Crashkernel) -> Mode:
     wrong = area.why_not()
     if wrong is not None:
@@ -176,94 +162,6 @@ def _given_oldmem(image: Source, area: Crashkernel) -> Mode:
     if not isinstance(found, Absent) and found.sane() and found != area:
         warning = f"--oldmem says {area}, but the dump kernel's parameter area at {0x10418:#x} says {found}"
     return _kdump(image, area, "option", f"{area} were given", warning)
-
-
-def _old_os_info(image: Source, area: Crashkernel) -> OsInfo | Absent:
-    memory = kdump_memory(image, area)
-    lowcore = read_absolute_lowcore(memory.read)
-    return lowcore if isinstance(lowcore, Absent) else read_os_info(memory.read, lowcore.os_info)
-
-
-def _find_swap(image: Source) -> Mode | None:
-    """Kdump mode by the image's own evidence: the parameter area, confirmed by the crashed system's os_info."""
-    read = raw_reader(image)
-    area = read_crashkernel(read)
-    kernel_image = has_kernel_image(read)
-    if not isinstance(area, Absent) and area.sane():
-        if area.base + LOWCORE_SIZE > image.size:
-            found = _swap_by_os_info(image)
-            if found is not None or not kernel_image:
-                return found
-            raise ImageError(f"{image.name}: the image is cut off: it ends at {image.size:#x}, but the crashed system's first "
-                             f"pages are at {area.base:#x} ({area} in the dump kernel's parameter area at 0x10418); "
-                             "take the image again")
-        info = _old_os_info(image, area)
-        if isinstance(info, OsInfo) and info.crashkernel == area:
-            return _kdump(image, area, "image",
-                          f"the dump kernel's parameter area and the crashed system's os_info agree on {area}")
-        found = _swap_by_os_info(image, everywhere=False) if isinstance(info, Absent) else None
-        if found is not None:
-            return found
-        if isinstance(info, OsInfo) and kernel_image:
-            return _kdump(image, area, "image", f"the dump kernel's parameter area says {area}",
-                          f"the crashed system's os_info says {info.crashkernel}, the dump kernel's parameter area {area}; "
-                          "the latter was used")
-        if kernel_image:
-            return _kdump(image, area, "image", f"the dump kernel's parameter area says {area}")
-    if kernel_image and isinstance(area, Absent):
-        return None  # an intact parameter area of a kernel that is no kdump kernel
-    return _swap_by_os_info(image)
-
-
-def _swap_by_os_info(image: Source, *, everywhere: bool = True) -> Mode | None:
-    """The parameter area is lost: B and S from an os_info page, if the swap they describe leads to a valid os_info.
-
-    A terabyte that is not a kernel's memory is not searched to its end: beyond 2 GiB only if a lowcore is at 0, and
-    *everywhere* is asked for.
-    """
-    tried: set[Crashkernel] = set()
-    lowcore = read_absolute_lowcore(raw_reader(image))
-    far = everywhere and isinstance(lowcore, AbsoluteLowcore) and lowcore.new_psws_valid
-    for start, end in pairwise(_SCAN_LIMITS if far else _SCAN_LIMITS[:-1]):
-        for offset, data in image.scan(start, min(end, image.size), overlap=PAGE_SIZE - 1):
-            at = data.find(MAGIC)
-            while at >= 0:
-                if (offset + at) % PAGE_SIZE == 0 and at + 32 <= len(data):
-                    area = Crashkernel(int.from_bytes(data[at + 16:at + 24], "big"), int.from_bytes(data[at + 24:at + 32], "big"))
-                    if area not in tried and area.sane() and area.end <= image.size:
-                        tried.add(area)
-                        info = _old_os_info(image, area)
-                        if isinstance(info, OsInfo) and info.crashkernel == area:
-                            return _kdump(image, area, "image",
-                                          f"the crashed system's os_info, found at {info.address:#x}, says {area}",
-                                          "the dump kernel's parameter area at 0x10400 is damaged or was overwritten; "
-                                          f"{area} were taken from the crashed system's os_info")
-                at = data.find(MAGIC, at + 1)
-    return None
-
-
-def _swap_by_header(image: Source, headers: Sequence[FinishedHeader]) -> Mode | None:
-    """Parameter area and os_info are lost: B and S are what a dump kernel's finished header leaves out of memory, if a lowcore
-    is where that swap would have put the crashed system's.
-    """
-    for header in headers:
-        ends = [*header.ranges, Range(image.size, image.size)]
-        for before, after in pairwise(ends):
-            area = Crashkernel(before.end, after.start - before.end)
-            if not area.sane() or area.end > image.size:
-                continue
-            lowcore = read_absolute_lowcore(kdump_memory(image, area).read)
-            if isinstance(lowcore, AbsoluteLowcore) and lowcore.new_psws_valid:
-                return _kdump(image, area, "image", f"a dump kernel's finished header leaves {area} out of memory",
-                              f"the dump kernel's parameter area and the crashed system's os_info are damaged; {area} are what the dump "
-                              f"kernel's finished header at {header.offset:#x} leaves out of memory")
-    return None
-
-
-def _low_headers(image: Source) -> list[FinishedHeader]:
-    """Finished headers of a dump kernel in low memory, over memory from 0 on."""
-    headers = find_finished_headers(raw_reader(image), raw_scan(image), min(_ZFCPDUMP_HEADER_LIMIT, image.size))
-    return [h for h in headers if h.ranges[0].start == 0]
 
 
 def linux_evidence(image: Source, mode: Mode) -> str | None:
