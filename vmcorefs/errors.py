@@ -72,7 +72,12 @@ class OldmemReadError(VmcorefsError, OSError):
         self.address = address
         self.good = good
         self.kind: ReadErrorKind = kind
-        OSError.__init__(self, _errno.EIO, str(self))
+        OSError.__init__(self, _errno.EIO, "")  # its words are made when somebody wants them: thousands are raised and caught
+
+    @property
+    def strerror(self) -> str:  # type: ignore[override]
+        """The whole message, as an OSError's."""
+        return str(self)
 
     def __str__(self) -> str:
         where = "" if self.address is None else f"absolute address {self.address:#x}: "

@@ -181,6 +181,48 @@ def test_a_swap_whose_area_the_system_at_0_reserved_itself_is_refused_with_both(
     assert choose(built.image, oldmem=(2 * MIB, MIB)).name == "kdump"
 
 
+@pytest.mark.parametrize("pointer", [True, False])
+def test_a_parmarea_that_names_no_crashed_system_beside_a_swap_that_is_proven_is_refused(tmp_path: Path, choose: Choose, *,
+                                                                                        pointer: bool) -> None:
+    """B and S alone were wiped, or the swap is left from an earlier crash: nothing tells which."""
+    built = Machine(with_elfcorebuf=False).build(tmp_path)
+    set_parmarea(built, 0, 0)
+    if not pointer:
+        built.poke_old(0xe18, bytes(8))
+    message = refused(choose, built.image)
+    assert "(--oldmem 0x200000:0x100000); a system without dump kernel at 0, whose parameter area at 0x10400 names no" in message
+    assert choose(built.image, "plain").name == "plain"
+    assert choose(built.image, oldmem=(2 * MIB, MIB)).name == "kdump"
+
+
+def test_a_finished_header_decides_for_the_swap(tmp_path: Path, choose: Choose) -> None:
+    built = Machine().build(tmp_path)
+    set_parmarea(built, 0, 0)
+    assert choose(built.image).crashkernel == (2 * MIB, MIB)
+
+
+def test_without_parmarea_and_pointer_an_os_info_in_its_own_area_tells_the_swap(tmp_path: Path, choose: Choose) -> None:
+    """No kernel's data lie in the area that it reserves, if nothing was swapped."""
+    built = Machine(with_elfcorebuf=False).build(tmp_path)
+    pointer = int.from_bytes(built.image.read_bytes()[2 * MIB + 0xe18:2 * MIB + 0xe20], "big")
+    built.wipe_dump_kernel(keep=())
+    built.poke_old(0xe18, bytes(8))
+    mode = choose(built.image)
+    assert (mode.name, mode.crashkernel) == ("kdump", (2 * MIB, MIB))
+    assert f"an os_info at image offset {2 * MIB + pointer:#x}" in mode.reason
+    assert mode.warning is not None
+    assert "--mode plain" in mode.warning
+    built.poke_old(pointer + 12, b"\xff")  # its checksum
+    assert choose(built.image).name == "plain"
+
+
+def test_an_os_info_in_its_own_area_without_a_lowcore_at_b_tells_nothing(tmp_path: Path, choose: Choose) -> None:
+    built = Machine(with_elfcorebuf=False).build(tmp_path)
+    built.wipe_dump_kernel(keep=())
+    built.poke_old(0, bytes(0x2000))
+    assert choose(built.image).name == "plain"
+
+
 def test_a_lost_parmarea_and_a_bad_os_info_is_no_kdump(tmp_path: Path, choose: Choose) -> None:
     built = Machine(os_info="bad_csum", with_elfcorebuf=False).build(tmp_path)
     built.poke_raw(0x10000, bytes(4096))

@@ -10,7 +10,7 @@ from vmcorefs.oldmem.kdump import kdump_memory
 from vmcorefs.oldmem.mapping import OldMemory
 from vmcorefs.oldmem.plain import plain_memory
 from vmcorefs.oldmem.raw import raw_reader
-from vmcorefs.oldmem.swap import Swap, find_swap, low_headers, swap_by_header, swap_by_os_info
+from vmcorefs.oldmem.swap import Swap, find_swap, low_headers, refuse_remains, swap_by_header, swap_by_os_info
 from vmcorefs.oldmem.zfcpdump import zfcpdump_memory
 from vmcorefs.quantities import PAGE_SIZE, human_size
 from vmcorefs.s390 import Absent
@@ -88,6 +88,8 @@ def choose_mode(image: Source, wanted: str, oldmem: tuple[int, int] | None, hsa:
         swap = swap_by_os_info(image) or swap_by_header(image, headers)
         if swap is not None:
             return _swapped(image, swap)
+    else:
+        refuse_remains(image)
     header = next((h for h in headers if h.ranges[-1].end == image.size), None)
     if header is not None and image.container.format == "raw":  # a container was written by somebody who saw the whole memory
         raise ImageError(f"{image.name}: this looks like the memory of a zfcpdump system (a dump kernel's header is at "

@@ -285,8 +285,9 @@ class MemorySearch:
         if self._area is not None:
             if info.crashkernel != self._area:
                 return False
-        elif info.crashkernel != (0, 0) and not (info.crashkernel.sane() and info.crashkernel.end <= self._end):
-            return False
+        elif info.crashkernel != (0, 0) and (not info.crashkernel.sane() or info.crashkernel.end > self._end
+                                             or info.crashkernel.base <= info.address < info.crashkernel.end):
+            return False  # it cannot be, or it lies in the area that it reserves, as a swapped one does: it is of another system
         if vmcoreinfo is None:
             return True
         said = [vmcoreinfo.number(key) for key in ("KERNELOFFSET", "KERNELOFFPHYS", "IDENTITYBASE")]
