@@ -30,7 +30,7 @@ from vmcorefs.oldmem.mapping import OldMemory
 from vmcorefs.oldmem.memory_map import without_crashkernel
 from vmcorefs.oldmem.mode import Mode, choose_mode, linux_evidence, not_linux, refuse_contradictions
 from vmcorefs.oldmem.raw import raw_reader
-from vmcorefs.quantities import PAGE_SIZE, round_up
+from vmcorefs.quantities import PAGE_SIZE, human_size, round_up
 from vmcorefs.ranges import Range
 from vmcorefs.s390 import Absent
 from vmcorefs.s390.container_notes import ContainerCpus
@@ -83,13 +83,13 @@ class Dump:
         self._check_linux(given)
         ground = self._find_ground()
         self.metadata = Metadata(ground, self.search, given)
-        self._registers: Registers = find_registers(ground, self.vmcoreinfo)
+        self.registers: Registers = find_registers(ground, self.vmcoreinfo)
         found = self.metadata.found_vmcoreinfo
         desc = found.desc if isinstance(found, Vmcoreinfo) else None
         self.finished_headers: tuple[FinishedHeader, ...] = find_candidates(ground)
         self.finished_header: FinishedHeader | None = choose(ground, self.finished_headers, self.cpus, desc)
-        self.layout: Layout = find_layout(ground, self._registers, self.finished_header, desc, self.metadata.release)
-        self.vector: bool = uses_vector(ground, self._registers, self.layout)
+        self.layout: Layout = find_layout(ground, self.registers, self.finished_header, desc, self.metadata.release)
+        self.vector: bool = uses_vector(ground, self.registers, self.layout)
         self.physmem: Fact[tuple[Range, ...]] = find_physmem(ground, self.finished_header)
         self.memory_map: tuple[Range, ...] = without_crashkernel(self.physmem.value, area and area.span)
         if not self.memory_map:
@@ -106,17 +106,17 @@ class Dump:
     @property
     def found_cpus(self) -> Cpus:
         """The CPUs, where they were found and what was left out."""
-        return self._registers.cpus
+        return self.registers.cpus
 
     @property
     def cpus(self) -> tuple[Cpu, ...]:
         """The CPUs with notes, in the order of their notes."""
-        return self._registers.cpus.cpus
+        return self.registers.cpus.cpus
 
     @property
     def container_cpus(self) -> ContainerCpus | None:
         """What the container says of the CPUs; None where it says nothing, or in kdump mode, where it means the dump kernel's."""
-        return self._registers.of_container
+        return self.registers.of_container
 
     @property
     def os_info(self) -> OsInfo | Absent:
@@ -147,6 +147,13 @@ class Dump:
         if not isinstance(self.dump_vmcoreinfo, Vmcoreinfo):
             return self.dump_vmcoreinfo
         return read_high_memory(self._raw, self.dump_vmcoreinfo)
+
+    @cached_property
+    def crashed_kernel_end(self) -> int | Absent:
+        """Where the crashed kernel's memory ended, by its own high_memory."""
+        if self.vmcoreinfo is None:
+            return Absent("no VMCOREINFO", suspicious=False)
+        return read_high_memory(self.oldmem.read, self.vmcoreinfo)
 
     @cached_property
     def notice(self) -> str:
@@ -185,6 +192,22 @@ class Dump:
             self._problem("incomplete", f"the dump is incomplete: {container.incomplete}")
         for text in container.problems:
             self._problem("container", text)
+
+    @cached_property
+    def left_out(self) -> str | None:
+        """What the writer of the dump left out on purpose, in words; None where that is nothing. No problem, but people must know."""
+        container = self.image.container
+        if container.dump_level is None:
+            filtered = next((absence for absence in self.image.absences() if absence.kind == "filtered"), None)
+            if filtered is None:
+                return None
+            what = f"{human_size(filtered.size)} of memory were left out on purpose when this dump was written"
+        elif container.dump_level > 1:  # 1: zero pages alone
+            what = f"pages were left out on purpose when this dump was written (dump level {container.dump_level})"
+        else:
+            return None
+        zeros = self.capture.missing == "zeros"
+        return f"{what}; there, reads {'give zeros (--missing zeros)' if zeros else 'fail; --missing zeros is for tools that give up then'}"
 
     def _check_linux(self, given: Vmcoreinfo | None) -> None:
         """ImageError where nothing in the image is Linux's, and nobody says that it is."""
@@ -234,6 +257,18 @@ class Dump:
         elif size % PAGE_SIZE:
             self._problem("partial-page", f"the image's size {size:#x} is no multiple of 4096; the rest of its last page "
                           "cannot be read")
+        self._check_crashed_end(end)
+
+    def _check_crashed_end(self, end: int) -> None:
+        """An image that is cut off where nothing else shows it: the crashed kernel's own high_memory says so."""
+        capture, found, area = self.capture, self.crashed_kernel_end, self.os_info.crashkernel if isinstance(self.os_info, OsInfo) else None
+        asked = capture.memory_range or capture.memory_map is not None or capture.device_memory or capture.select != "prod"
+        if asked or isinstance(found, Absent) or found <= max(end, round_up(self.image.size)):
+            return
+        if self.mode.name == "plain" and area is not None and area.sane() and area.end == found and area.base <= self.memory_map[-1].end:
+            return  # the end is what its dump kernel had, and a kernel's /proc/vmcore does not
+        self._problem("truncated", f"the crashed kernel's memory reached to {found:#x} (its high_memory), the image ends at "
+                      f"{self.image.size:#x}; what is behind is missing, and not in vmcore")
 
     def _check_dump_kernel_end(self) -> None:
         """A dump kernel's memory is [0, S) or the HSA size (setup.c); its own high_memory must say so."""

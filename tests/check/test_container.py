@@ -18,6 +18,7 @@ from tests.containers.wrapping import Content, kdump_of, of_image
 from tests.image.samples import sample
 from vmcorefs.check import CHECKS, quick_checks, run_checks
 from vmcorefs.check.checks import Result
+from vmcorefs.report.text import info_text
 
 ROWS = ("container", "missing", "filtered", "broken", "container-notes")
 MACHINE = Machine(mode="plain", cpus=cpus(2))
@@ -171,6 +172,23 @@ def test_the_dump_kernels_notes_are_not_the_crashed_systems(tmp_path: Path) -> N
     assert failed(found) == []
     assert "the container's 2 CPU(s) are the dump kernel's" in found["container-notes"].text
     assert found["cpus"].text == "2 CPU(s) by save area list"
+    with vmcorefs.open(tmp_path / "core") as dump:
+        info = dump.info()
+        assert info.container is not None
+        assert [cpu["psw"] for cpu in info.container.not_served] == [registers.registers.psw.hex() for registers in given.cpus]
+        assert [int(cpu["prefix"], 16) for cpu in info.container.not_served] == [registers.prefix for registers in given.cpus]
+        text = " ".join(info_text(info).split())
+    for cpu in info.container.not_served:
+        assert f"prefix {cpu['prefix']}, PSW {cpu['psw'][:16]} {cpu['psw'][16:]} [the dump kernel's" in text
+
+
+def test_in_plain_mode_no_cpu_of_the_container_is_the_dump_kernels(tmp_path: Path) -> None:
+    given = content(tmp_path)
+    with vmcorefs.open(written(tmp_path / "core", elf.core(given.loads, given.notes))) as dump:
+        info = dump.info()
+        assert info.container is not None
+        assert info.container.not_served == []
+        assert dump.registers.no_list is None
 
 
 # -- the search -------------------------------------------------------------------------------------------------------------
@@ -198,6 +216,16 @@ def test_what_was_not_found(tmp_path: Path) -> None:
     assert failed(found) == ["vmcoreinfo"]
     assert (found["search"].status, found["search"].advice) == ("none", "see the checks os_info and vmcoreinfo")
     assert "no other one is in memory" in found["search"].text
+    assert "VMCOREINFO: VMCOREINFO" not in found["search"].text
+
+
+def test_why_the_lists_that_are_usually_there_were_not_used(tmp_path: Path) -> None:
+    built = Machine(with_elfcorebuf=False).build(tmp_path)
+    built.poke_old(built.places["vmcoreinfo"], bytes(4096))
+    built.wipe_dump_kernel()
+    found = rows(built.image)
+    assert found["cpus"].text == "1 CPU(s) by prefix scan, since there is no VMCOREINFO"
+    assert found["save-areas"].text == "the dump kernel's list of save areas is not in its memory (registers: prefix scan)"
 
 
 def test_memory_that_is_not_linuxs(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from tests.containers.absent import HOLED, SIZE, Case, case, machine
 from tests.containers.wrapping import EVERY, MIB, PAGE, of_image
 from tests.mounts.bad_bytes import try_pread
 from tests.mounts.mounting import in_foreground, mounted, wait_until
+from vmcorefs.cli.say import introduce
 from vmcorefs.cli.main import main
 from vmcorefs.dump import Dump
 from vmcorefs.errors import OldmemReadError
@@ -78,6 +79,17 @@ def test_a_dump_that_is_not_whole_warns_and_names_the_first_address(holed: Case)
             assert any(f"{address:#x}" in texts[0] for address in (holed.holed.absent[0][0],)), texts
         info = dump.info()
         assert (info.container is not None and info.container.incomplete is not None) is holed.holed.warns
+
+
+def test_what_was_left_out_on_purpose_is_said_before_a_reader_meets_it(holed: Case, caplog: pytest.LogCaptureFixture) -> None:
+    kinds = {kind for _, _, kind in holed.holed.absent}
+    with opened(holed) as dump, caplog.at_level("WARNING", "vmcorefs"):
+        introduce(dump)
+        words = [record.message for record in caplog.records if "left out on purpose" in record.message]
+        assert (dump.left_out is not None) is ("filtered" in kinds) is bool(words)
+        assert all(words_.endswith("there, reads fail; --missing zeros is for tools that give up then") for words_ in words)
+    with opened(holed, missing="zeros") as dump:
+        assert dump.left_out is None or dump.left_out.endswith("reads give zeros (--missing zeros)")
 
 
 def test_missing_zeros(holed: Case) -> None:
@@ -151,7 +163,7 @@ def test_mount(name: str, backend: str, machine_folder: Path, tmp_path: Path) ->
     """EIO where Python has its error, the good bytes before it, and right neighbours; the mount lives on."""
     given = case(name, tmp_path, machine_folder)
     with mounted(given.path, tmp_path / "mnt", *given.words, backend=backend) as mount:
-        assert ("warning" in mount.said) is given.holed.warns
+        assert ("warning" in mount.said) is (given.holed.warns or any(kind == "filtered" for _, _, kind in given.holed.absent))
         descriptor = os.open(mount.vmcore, os.O_RDONLY)
         try:
             begin = os.fstat(descriptor).st_size - SIZE

@@ -59,6 +59,20 @@ def test_registers_that_were_in_the_dump_kernels_memory_only(tmp_path: Path) -> 
         assert again.merged.header == header
 
 
+@pytest.mark.parametrize("time", [1700000000.0, 1700000000.123457, 0.0, 5e9])
+def test_the_time_of_the_dump_is_kept(tmp_path: Path, time: float) -> None:
+    """As zgetdump keeps it: to the microsecond, in header and end marker. 2038 is no end, 2042 is: the TOD clock has 64 bits."""
+    built = MACHINES["plain"].build(tmp_path)
+    with vmcorefs.open(built.image) as dump:
+        data = all_of(S390Dump(dump.oldmem, dump.memory_map, [cpu.save_area for cpu in dump.cpus], time))
+    assert data[0x38:0x40] == data[-8:]
+    assert (data[0x38:0x40] == bytes(8)) is (time > 4e9)
+    (tmp_path / "dump.s390").write_bytes(data)
+    with vmcorefs.open(tmp_path / "dump.s390") as again:
+        assert again.image.container.time == (time if 0 < time < 4e9 else None)
+        assert again.problems == ()
+
+
 def test_registers_from_outside_are_in_it(tmp_path: Path) -> None:
     built = Machine(mode="plain", stored_status=False, cpus=cpus(2)).build(tmp_path)
     (tmp_path / "known").mkdir()

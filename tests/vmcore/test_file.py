@@ -291,6 +291,21 @@ def test_readinto_gives_the_good_bytes_first_then_the_error(built: Built, vmcore
         assert vmcore.tell() == at + 1000
 
 
+def test_an_image_that_ends_before_the_crashed_kernels_memory_did_is_told(tmp_path: Path) -> None:
+    """Plain memory says nowhere else how long it was. Who gives the ranges knows; what its dump kernel had is no part of it."""
+    built = Machine(mode="plain", cpus=cpus(1)).build(tmp_path)
+    kernel_offset_free = 0x5100
+    built.poke_old(kernel_offset_free, (built.image.stat().st_size + 0x300000).to_bytes(8, "big"))
+    with vmcorefs.open(built.image) as dump:
+        assert [problem.code for problem in dump.problems] == ["truncated"]
+        assert "the crashed kernel's memory reached to 0x700000 (its high_memory), the image ends at 0x400000" in dump.problems[0].text
+    with vmcorefs.open(built.image, memory_range=[(0, 0x400000)]) as dump:
+        assert dump.problems == ()
+    built.poke_old(kernel_offset_free, built.image.stat().st_size.to_bytes(8, "big"))
+    with vmcorefs.open(built.image) as dump:
+        assert dump.problems == ()
+
+
 def test_a_truncated_image_fails_behind_its_new_end_and_reads_before(tmp_path: Path) -> None:
     built = Machine(body_pages="all").build(tmp_path)
     with vmcorefs.open(built.image) as dump:

@@ -86,7 +86,10 @@ def _vmcoreinfo(dump: Dump) -> Finding:
 
 
 def _cpus(dump: Dump) -> Finding:
-    return Finding("ok", f"{len(dump.cpus)} CPU(s) by {dump.found_cpus.origin}")
+    why = ""
+    if dump.found_cpus.origin == "prefix scan":
+        why = f", since {'there is no VMCOREINFO' if dump.vmcoreinfo is None else 'VMCOREINFO leads to no lowcore_ptr[]'}"
+    return Finding("ok", f"{len(dump.cpus)} CPU(s) by {dump.found_cpus.origin}{why}")
 
 
 def _vector(dump: Dump) -> Finding:
@@ -115,7 +118,7 @@ def _layout(dump: Dump) -> Finding:
 CHECKS: tuple[Check, ...] = (
     Check("mode", "parameter area, os_info and options", ("mode", "hsa"), _mode,
           "it is known what overwrote memory, and undone",
-          "the signs of what overwrote memory contradict each other; the wrong memory may be served",
+          "the signs of what overwrote memory are damaged, or contradict each other; the wrong memory may be served",
           "compare B and S with the crashed machine's /proc/iomem (Crash kernel); give --mode or --oldmem B:S"),
     Check("lowcore", "absolute lowcore of the crashed system", ("lowcore", "linux"), _lowcore,
           "address 0 of the crashed system is where it is looked for",

@@ -11,7 +11,6 @@ from vmcorefs.quantities import PAGE_SIZE, human_size, round_up
 from vmcorefs.ranges import Range, merge, total
 from vmcorefs.s390 import Absent
 from vmcorefs.s390.cpus import read_lowcore_ptr
-from vmcorefs.s390.high_memory import read_high_memory
 from vmcorefs.s390.lowcore import PREFIX_LIMIT, PREFIXREG
 from vmcorefs.s390.os_info import OsInfo
 
@@ -19,7 +18,7 @@ from vmcorefs.s390.os_info import OsInfo
 def check_memory(dump: Dump) -> Finding:
     """The ranges are in the image (Dump.problems tells where not); does the crashed kernel's own end of memory agree?"""
     text = f"{len(dump.memory_map)} range(s) by {dump.physmem.origin}, the image has {dump.image.size:#x} bytes"
-    end = crashed_end(dump)
+    end = dump.crashed_kernel_end
     if isinstance(end, Absent):
         return Finding("ok", text)
     area = dump.os_info.crashkernel if isinstance(dump.os_info, OsInfo) else None
@@ -30,13 +29,6 @@ def check_memory(dump: Dump) -> Finding:
         return Finding("failed", f"the crashed kernel's memory reached to {end:#x} (its high_memory), the image ends at "
                        f"{dump.image.size:#x}")
     return Finding("ok", f"{text}; the crashed kernel's memory reached to {end:#x} (its high_memory)")
-
-
-def crashed_end(dump: Dump) -> int | Absent:
-    """Where the crashed kernel's memory ended, by its own word."""
-    if dump.vmcoreinfo is None:
-        return Absent("no VMCOREINFO", suspicious=False)
-    return read_high_memory(dump.oldmem.read, dump.vmcoreinfo)
 
 
 def check_crashkernel_size(dump: Dump) -> Finding:
@@ -75,7 +67,7 @@ def check_positions(dump: Dump) -> Finding:
     wrong = {prefix for prefix in prefixes if not is_lowcore(dump, prefix)}
     shifts = _shifts(dump, wrong) if wrong else {}
     holes = _holes(dump)
-    end = crashed_end(dump)
+    end = dump.crashed_kernel_end
     short = max([dump.physmem.value[-1].end] + ([] if isinstance(end, Absent) else [end])) - round_up(dump.image.size)
     left_out = holes if short == total(holes) else [hole for hole in holes if hole.size == short]
     if shifts:

@@ -19,7 +19,7 @@ def check_search(dump: Dump) -> Finding:
     for key, words in dump.metadata.searched_for.items():
         found = dump.os_info if key == "os_info" else dump.metadata.found_vmcoreinfo
         if isinstance(found, Absent):
-            texts.append(f"{_NAMES[key]}: {found.reason}")
+            texts.append(found.reason if found.reason.startswith(_NAMES[key]) else f"{_NAMES[key]}: {found.reason}")
         else:
             texts.append(f"{_NAMES[key]} at {found.address:#x}: {', '.join(words)}")
     text = f"{'; '.join(texts)} {searched}"

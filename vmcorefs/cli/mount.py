@@ -52,7 +52,8 @@ def make_tree(dump: Dump, mountpoint: str | None = None, access: Access | None =
     if "dump.s390" in also:
         from vmcorefs.output.s390_dump import S390Dump
 
-        files["dump.s390"] = _file(S390Dump(dump.oldmem, dump.memory_map, [cpu.save_area for cpu in dump.cpus]))
+        files["dump.s390"] = _file(S390Dump(dump.oldmem, dump.memory_map, [cpu.save_area for cpu in dump.cpus],
+                                             dump.image.container.time))
     if "mem.raw" in also:
         from vmcorefs.output.memory_view import MemoryView
 

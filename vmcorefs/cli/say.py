@@ -45,7 +45,9 @@ def set_up_logging(level: str) -> None:
 
 
 def introduce(dump: Dump) -> None:
-    """The mode and why, and a line for each problem."""
+    """The mode and why, a line for each problem, and one for what was never saved."""
     log.info("%s: %s", dump.image.name, dump.notice)
     for problem in dump.problems:
         log.warning("%s: %s", dump.image.name, problem.text)
+    if dump.left_out is not None:
+        log.warning("%s: %s", dump.image.name, dump.left_out)

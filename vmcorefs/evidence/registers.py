@@ -19,10 +19,14 @@ from vmcorefs.s390.vmcoreinfo import Vmcoreinfo
 
 @dataclass(frozen=True)
 class Registers:
-    """The CPUs that are served, and what the container says of them (None: it says nothing that counts in this mode)."""
+    """The CPUs that are served, and what the container says of them (None: it says nothing that counts in this mode).
+
+    *no_list*: why they are not by the dump kernel's list of save areas; None where they are, or no dump kernel ran.
+    """
 
     cpus: Cpus
     of_container: ContainerCpus | None
+    no_list: str | None
 
 
 def find_registers(ground: Ground, vmcoreinfo: Vmcoreinfo | None) -> Registers:
@@ -30,7 +34,11 @@ def find_registers(ground: Ground, vmcoreinfo: Vmcoreinfo | None) -> Registers:
     capture, problem = ground.capture, ground.problem
     boot = _boot_status(ground, vmcoreinfo)
     of_container = _of_container(ground, vmcoreinfo)
-    found = of_container.cpus if of_container is not None and of_container.cpus.cpus else _of_memory(ground, vmcoreinfo, boot)
+    no_list = None
+    if of_container is not None and of_container.cpus.cpus:
+        found = of_container.cpus
+    else:
+        found, no_list = _of_memory(ground, vmcoreinfo, boot)
     if capture.cpu_state:
         states = [state for path in capture.cpu_state for state in parse_cpu_state(*read_small_file(path, "CPU state", TEXT_LIMIT))]
         found, incomplete = with_given(found, states, ground.oldmem.read, vmcoreinfo, capture.origin("cpu_state"))
@@ -43,7 +51,7 @@ def find_registers(ground: Ground, vmcoreinfo: Vmcoreinfo | None) -> Registers:
         problem("cpus", f"{len(found.left_out)} CPU(s) left out, their registers are not in the image: {found.left_out[0]}")
     if found.order_assumed and ground.mode.name != "plain":  # no kernel has ever put the CPUs of a plain image in order
         problem("cpu-order", found.order_assumed)
-    return Registers(found, of_container)
+    return Registers(found, of_container, no_list)
 
 
 def _boot_status(ground: Ground, vmcoreinfo: Vmcoreinfo | None) -> bytes | None:
@@ -93,20 +101,22 @@ def _of_container(ground: Ground, vmcoreinfo: Vmcoreinfo | None) -> ContainerCpu
     return from_prefixes(container.prefixes, read) if container.prefixes else None
 
 
-def _of_memory(ground: Ground, vmcoreinfo: Vmcoreinfo | None, boot: bytes | None) -> Cpus:
-    """The dump kernel's list of save areas, else the lowcores in the crashed system's memory."""
+def _of_memory(ground: Ground, vmcoreinfo: Vmcoreinfo | None, boot: bytes | None) -> tuple[Cpus, str | None]:
+    """The dump kernel's list of save areas, else the lowcores in the crashed system's memory, and why not the list."""
     mode, read = ground.mode, ground.oldmem.read
+    no_list = "the boot CPU's registers, by which the dump kernel's list of save areas is found, are lost" if mode.dump_kernel_limit else None
     if mode.dump_kernel_limit and boot is not None:
         dump_vmcoreinfo = ground.dump_vmcoreinfo if isinstance(ground.dump_vmcoreinfo, Vmcoreinfo) else None
         areas = find_save_area_list(ground.raw, raw_scan(ground.image), min(mode.dump_kernel_limit, ground.image.size), boot,
                                     dump_vmcoreinfo)
         if not isinstance(areas, Absent):
-            return _compared_with_lowcores(ground, vmcoreinfo, from_list(areas))
+            return _compared_with_lowcores(ground, vmcoreinfo, from_list(areas)), None
+        no_list = areas.reason
         if mode.name == "zfcpdump":
-            return boot_only(boot, vmcoreinfo, read, areas.reason)
+            return boot_only(boot, vmcoreinfo, read, areas.reason), no_list
     if mode.name == "zfcpdump":
-        return Cpus((), "none")
-    return from_lowcores(read, ground.scan, boot, vmcoreinfo, ground.crashkernel)
+        return Cpus((), "none"), no_list
+    return from_lowcores(read, ground.scan, boot, vmcoreinfo, ground.crashkernel), no_list
 
 
 def _compared_with_lowcores(ground: Ground, vmcoreinfo: Vmcoreinfo | None, found: Cpus) -> Cpus:

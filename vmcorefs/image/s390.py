@@ -40,7 +40,7 @@ class Header:
         except OldmemReadError as error:
             raise ImageError(f"{file.name}: the header of this s390 dump cannot be read: {error.cause} "
                              f"(offset {error.offset:#x})") from error
-        (_, self.version, size, _, page, self.mem_size, _, _, _, _, self.tod, self.cpu_id, arch, self.volume, build,
+        (_, self.version, size, _, page, self.mem_size, mem_start, mem_end, num_pages, _, self.tod, self.cpu_id, arch, self.volume, build,
          self.real_size, several, count, self.real_count) = _HEADER.unpack_from(data)
         wrong = f"{file.name}: an s390 dump, but "
         extended = data[7] == 0xFE  # its versions 1 and 2 have all fields
@@ -57,6 +57,9 @@ class Header:
                 raise ImageError(f"{wrong}{name} at offset {offset:#x} is {value}, not 2; the header is damaged")
         if not 0 < self.mem_size <= ADDRESS_LIMIT or self.mem_size % PAGE_SIZE:
             raise ImageError(f"{wrong}mem_size at offset 0x18 is {self.mem_size:#x}, not a memory size; the header is damaged")
+        self.problems = [f"mem_start at offset 0x20 is {mem_start:#x}, not 0; it is not used"] if mem_start else []
+        self.mem_size, self.proven, contradiction = agreed_size(self.mem_size, mem_end, num_pages)
+        self.problems += [contradiction] if contradiction else []
         if not extended and self.version < 3:
             self.real_size = 0
         self.several = several == 1
@@ -97,9 +100,38 @@ class Header:
         return None, None
 
 
+def agreed_size(mem_size: int, mem_end: int, num_pages: int) -> tuple[int, int, str | None]:
+    """(size of memory, address up to which that is beyond doubt, what contradicts it) by the three fields that say it.
+
+    mem_end is mem_size where the dump tools write it (zipl/boot/stage2dump.c), mem_size - 1 where zgetdump does (zdump/dfo_s390.c);
+    num_pages has 32 bits, so it wraps at 16 TiB. Damage does not make two fields agree: two outvote the third, be it mem_size. Where
+    there are no two, or two sizes whose difference num_pages cannot show, the smallest is beyond doubt.
+    """
+    end = mem_end + mem_end % 2  # sizes are whole pages
+    end = end if end <= ADDRESS_LIMIT and end % PAGE_SIZE == 0 else 0
+    by_pages = [size for size in (mem_size, end) if size and (size // PAGE_SIZE) & 0xFFFFFFFF == num_pages]
+    if end == mem_size and by_pages:
+        return mem_size, mem_size, None
+    if end == mem_size:
+        size = proven = mem_size
+    elif by_pages:
+        size = proven = min(by_pages)
+    else:
+        others = [other for other in (end, num_pages * PAGE_SIZE) if other]
+        size, proven = mem_size, min(mem_size, *others) if others else 0
+    return size, proven, (f"the header contradicts itself: mem_size at offset 0x18 is {mem_size:#x}, mem_end at 0x28 {mem_end:#x}, num_pages "
+                          f"at 0x30 {num_pages:#x}; memory is taken to end at {size:#x}")
+
+
 def unix_time(tod: int) -> float | None:
     """A TOD clock value as Unix seconds; None where it is 0 or before 1970."""
     return ((tod - _TOD_1970) >> 12) / 1e6 if tod > _TOD_1970 else None
+
+
+def tod_clock(time: float) -> int:
+    """Unix seconds as a TOD clock value, of whole microseconds, as dfo_s390.c (timeval2tod) gives it; 0 where it has none."""
+    tod = (round(time * 1e6) << 12) + _TOD_1970
+    return tod if _TOD_1970 <= tod < 1 << 64 else 0
 
 
 def from_file(file: Source) -> Source:
@@ -114,7 +146,7 @@ def from_file(file: Source) -> Source:
     missing, doubtful = header.check_end(file, end)
     if file.size < end:
         missing = f"{missing}; memory from address {max(file.size - HEADER_SIZE, 0):#x} on is missing"
-    problems = header.prefix_problems() + ([doubtful] if doubtful else [])
+    problems = header.problems + header.prefix_problems() + ([doubtful] if doubtful else [])
     incomplete = "; ".join(([missing] if missing else []) + header.partial()) or None
     return SegmentSource(file, [(0, header.mem_size, file, HEADER_SIZE)], Container(
         format="s390", detail=f"s390 stand-alone dump, version {header.version}", memory=(Range(0, header.mem_size),),

@@ -11,6 +11,7 @@ import struct
 from collections.abc import Iterable, Sequence
 
 from vmcorefs.errors import OldmemReadError
+from vmcorefs.image.s390 import tod_clock
 from vmcorefs.oldmem.mapping import OldMemory
 from vmcorefs.output.memory_view import MemoryView
 from vmcorefs.quantities import PAGE_SIZE, round_up
@@ -34,18 +35,20 @@ _ARCH_64 = 2
 #  0x20   8+8 mem_start, mem_end
 _HEADER = struct.Struct(">Q4I3Q2I2Q3IQB2H")
 _LC_VEC = 0x800
-_END_MARKER = b"DUMP_END" + bytes(8)  # with a TOD, which must not be older than the header's: both are not known
+_END_MARKER = struct.Struct(">8sQ")  # "DUMP_END", a TOD, which must not be older than the header's
 
 
 class S390Dump:
-    """The bytes of the dump; *size* of all. Thread safe."""
+    """The bytes of the dump; *size* of all. *time*: when the memory was dumped, in Unix seconds, if the image says so. Thread safe."""
 
-    def __init__(self, memory: OldMemory, memory_map: Sequence[Range], areas: Sequence[SaveArea]):
+    def __init__(self, memory: OldMemory, memory_map: Sequence[Range], areas: Sequence[SaveArea], time: float | None = None):
         known = list(areas[:_CPUS_LIMIT])
         self._memory = MemoryView(memory, memory_map, dict(_overlays(memory, known)))
         self._memory_size = round_up(self._memory.size)
-        self._header = _header(self._memory_size, [area.prefix_address for area in known])
-        self.size = PAGE_SIZE + self._memory_size + len(_END_MARKER)
+        tod = tod_clock(time) if time is not None else 0
+        self._header = _header(self._memory_size, [area.prefix_address for area in known], tod)
+        self._end_marker = _END_MARKER.pack(b"DUMP_END", tod)  # dfo_s390.c, too, gives the time twice where only one is known
+        self.size = PAGE_SIZE + self._memory_size + len(self._end_marker)
 
     def preadinto(self, view: memoryview, offset: int, *, salvage: bool = True) -> int:
         """Fill *view* from *offset*; the count is smaller than its length only at the end. Raises OldmemReadError."""
@@ -65,7 +68,7 @@ class S390Dump:
                 part[count:] = bytes(len(part) - count)  # the rest of a last page that memory does not fill
                 done += len(part)
             else:
-                done += _put(part, _END_MARKER, at - PAGE_SIZE - self._memory_size)
+                done += _put(part, self._end_marker, at - PAGE_SIZE - self._memory_size)
         return want
 
 
@@ -75,10 +78,10 @@ def _put(view: memoryview, data: bytes, offset: int) -> int:
     return len(part)
 
 
-def _header(memory_size: int, prefixes: Sequence[int]) -> bytes:
+def _header(memory_size: int, prefixes: Sequence[int], tod: int) -> bytes:
     page = bytearray(PAGE_SIZE)
     _HEADER.pack_into(page, 0, _MAGIC, _VERSION, PAGE_SIZE, _LEVEL_ALL, PAGE_SIZE, memory_size, 0, memory_size,
-                      memory_size // PAGE_SIZE % (1 << 32), 0, 0, 0, _ARCH_64, 0, _ARCH_64, memory_size, 0, len(prefixes), len(prefixes))
+                      memory_size // PAGE_SIZE % (1 << 32), 0, tod, 0, _ARCH_64, 0, _ARCH_64, memory_size, 0, len(prefixes), len(prefixes))
     struct.pack_into(f">{len(prefixes)}I", page, _LC_VEC, *prefixes)
     return bytes(page)
 

@@ -18,6 +18,7 @@ from vmcorefs.report.crash import Crash, read_crash
 from vmcorefs.report.dmesg import find_dmesg
 from vmcorefs.report.map import as_dicts, make_map
 from vmcorefs.s390 import Absent
+from vmcorefs.s390.container_notes import prefix_and_psw
 from vmcorefs.s390.lowcore import CPU_NR
 from vmcorefs.s390.os_info import KASLR_OFFSET, OsInfo
 from vmcorefs.s390.psw import describe_psw
@@ -46,7 +47,10 @@ class FileInfo:
 
 @dataclass(frozen=True)
 class ContainerInfo:
-    """What the file that holds the memory says about itself; *parts*: its files; *time*: UTC, ISO 8601, of the dump."""
+    """What the file that holds the memory says about itself; *parts*: its files; *time*: UTC, ISO 8601, of the dump.
+
+    *not_served*: prefix and PSW, in hexadecimal, of its CPUs where they are the dump kernel's.
+    """
 
     format: str
     writer: str
@@ -61,6 +65,7 @@ class ContainerInfo:
     release: str | None
     machine: str | None
     problems: list[str]
+    not_served: list[dict[str, str]]
 
 
 @dataclass(frozen=True)
@@ -287,7 +292,9 @@ def _container(dump: Dump) -> ContainerInfo | None:
         container.format, container.writer, printable(container.detail)[:_TEXT_LIMIT], [printable(file.path) for file in files],
         [list(r) for r in container.memory], len(container.cpu_notes) or len(container.prefixes), container.vmcoreinfo is not None,
         container.dump_level, text(container.incomplete), None if container.time is None else _utc(int(container.time)),
-        text(container.release), text(container.machine), [printable(problem)[:_TEXT_LIMIT] for problem in container.problems])
+        text(container.release), text(container.machine), [printable(problem)[:_TEXT_LIMIT] for problem in container.problems],
+        [{"prefix": prefix.hex(), "psw": psw.hex()} for prefix, psw in map(prefix_and_psw, container.cpu_notes)]
+        if dump.mode.crashkernel is not None else [])
 
 
 def _utc(seconds: int) -> str | None:

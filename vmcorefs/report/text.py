@@ -233,6 +233,9 @@ class _Text:
                f"release {container.release}" if container.release else ""]
         yield from self._row("container", f"{container.detail or container.format}; it states "
                              f"{', '.join(filter(None, has)) or 'nothing else'}")
+        for number, cpu in enumerate(container.not_served[:_SHOWN], 1):
+            yield from self._row("not served", f"CPU {number} of the container, prefix {cpu['prefix'] or 'unknown'}, PSW {cpu['psw'][:16]} "
+                                 f"{cpu['psw'][16:]}", origin="the dump kernel's: the container was written while it ran")
         if container.incomplete:
             yield from self._row("INCOMPLETE", container.incomplete)
 

@@ -95,6 +95,12 @@ def from_notes(notes: Sequence[Sequence[RawNote]], name: str, read: Read, vmcore
                          tuple(incomplete), in_memory, _uses_vector(cpus, always=whole_todcmp) if cpus else None)
 
 
+def prefix_and_psw(notes: Sequence[RawNote]) -> tuple[bytes, bytes]:
+    """Of a CPU that is not served, b"" where its notes do not have it: 4 and 16 bytes."""
+    fields = _fields(notes, whole_todcmp=False)
+    return fields.get("prefix", b""), fields.get("psw", b"")
+
+
 def from_prefixes(prefixes: Sequence[int], read: Read) -> ContainerCpus:
     """The CPUs of an s390 stand-alone dump: the dump tool stored every CPU's status into its lowcore, and lists the prefixes."""
     cpus: list[Cpu] = []
