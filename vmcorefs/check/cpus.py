@@ -40,8 +40,8 @@ def check_lowcores(dump: Dump) -> Finding:
 def check_save_areas(dump: Dump) -> Finding:
     """The dump kernel's list of save areas against the save areas in the lowcores, and against lowcore_ptr[]."""
     if dump.found_cpus.origin != _LIST:
-        words = dump.registers.no_list or "the dump kernel's list of save areas was not used"
-        return Finding("none", f"{words} (registers: {dump.found_cpus.origin})")
+        told = dump.registers.no_list or "the dump kernel's list of save areas was not used"
+        return Finding("none", f"{told} (registers: {dump.found_cpus.origin})")
     known = set(read_lowcore_ptr(dump.oldmem.read, dump.vmcoreinfo).values())
     listed = {cpu.save_area.prefix_address for cpu in dump.cpus}
     if known and listed != known:

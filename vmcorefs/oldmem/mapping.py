@@ -14,7 +14,7 @@ ADDRESS_END = 1 << 64
 
 
 class Segment(NamedTuple):
-    """Absolute addresses [start, end) are the bytes of *file* from *offset* on. *kind*: direct, swapped or HSA."""
+    """Absolute addresses [start, end) are the bytes of *file* from *offset* on. *kind*: direct, swapped, prefixed or HSA."""
 
     start: int
     end: int

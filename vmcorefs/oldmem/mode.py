@@ -9,6 +9,7 @@ from vmcorefs.image.source import Source
 from vmcorefs.oldmem.kdump import kdump_memory
 from vmcorefs.oldmem.mapping import OldMemory
 from vmcorefs.oldmem.plain import plain_memory
+from vmcorefs.oldmem.prefixed import find_prefix, prefixed_memory
 from vmcorefs.oldmem.raw import raw_reader
 from vmcorefs.oldmem.swap import Swap, find_swap, low_headers, refuse_remains, swap_by_header, swap_by_os_info
 from vmcorefs.oldmem.zfcpdump import zfcpdump_memory
@@ -105,7 +106,7 @@ def choose_mode(image: Source, wanted: str, oldmem: tuple[int, int] | None, hsa:
 def _selected(image: Source, select: str, given: Crashkernel | None) -> Mode:
     """The dump kernel's memory [0, S), or everything, as it lies."""
     if select == "all":
-        return replace(_plain(image, "option", "all memory as it lies was asked for"),
+        return replace(_plain(image, "option", "all memory as it lies was asked for", as_it_lies=True),
                        other="; the swap of a kdump image is not undone (--select prod)")
     swap = find_swap(image) if given is None else None
     found = _given_oldmem(image, given) if given is not None else _swapped(image, swap) if swap is not None else None
@@ -117,8 +118,12 @@ def _selected(image: Source, select: str, given: Crashkernel | None) -> Mode:
                    other="; the crashed (production) system is in the image, too (--select prod)")
 
 
-def _plain(image: Source, origin: str, reason: str, warning: str | None = None) -> Mode:
-    return Mode("plain", origin, reason, plain_memory(image), warning=warning)
+def _plain(image: Source, origin: str, reason: str, warning: str | None = None, *, as_it_lies: bool = False) -> Mode:
+    prefix = find_prefix(image) if image.container.format == "lime" and not as_it_lies else None
+    if prefix is None:
+        return Mode("plain", origin, reason, plain_memory(image), warning=warning)
+    other = f"; it was copied through a CPU whose lowcore, at {prefix:#x}, stood at address 0: undone"
+    return Mode("plain", origin, reason, prefixed_memory(image, prefix), warning=warning, other=other)
 
 
 def _zfcpdump(image: Source, hsa: Source, hsa_size: int | None, origin: str) -> Mode:

@@ -140,7 +140,7 @@ class PhdrInfo:
 
 @dataclass(frozen=True)
 class ExtentInfo:
-    """Bytes of vmcore and where they come from: *kind* is header, direct, swapped or HSA."""
+    """Bytes of vmcore and where they come from: *kind* is header, direct, swapped, prefixed or HSA."""
 
     offset: int
     length: int

@@ -24,7 +24,7 @@ _RUN = 6  # longer runs are drawn as one piece with a number
 class Piece:
     """A stretch of bytes in which one translation holds.
 
-    *kind*: header, direct, swapped, HSA; missing: beyond the end of its file; crashkernel, hole: no part of vmcore.
+    *kind*: header, direct, swapped, prefixed, HSA; missing: beyond the end of its file; crashkernel, hole: no part of vmcore.
     *offset*: in vmcore; *start*: absolute address in the crashed system; *source*: offset in *file*. None: not there.
     *count*: how many pieces are drawn as this one; between them there may be gaps.
     """
@@ -166,6 +166,7 @@ WORDS = {
     "header": ("header", "ELF header, program headers and notes (registers, VMCOREINFO): made by vmcorefs, as the kernel does"),
     "direct": ("direct", "stands in the image at the offset that is its address"),
     "swapped": ("swapped", "changed places with the dump kernel when that was started; vmcorefs undoes it"),
+    "prefixed": ("prefixed", "exchanged by prefixing in the CPU through which the memory was copied (LiME); vmcorefs undoes it"),
     "HSA": ("HSA", "saved by firmware in the hardware system area before the dump kernel overwrote it"),
     "missing": ("MISSING", "beyond the end of the file; a read of it is an I/O error"),
     "crashkernel": ("not served", "crashkernel area: the dump kernel's, no part of the crashed system"),

@@ -17,6 +17,7 @@ _COLOURS = {
     "header": ("#cbd5e1", "#64748b"),
     "direct": ("#bbe3c6", "#3f8f5b"),
     "swapped": ("#ffd9a0", "#c77f17"),
+    "prefixed": ("#ffd9a0", "#c77f17"),
     "HSA": ("#d5ccf7", "#6d55c9"),
     "missing": ("#f8b4b4", "#b91c1c"),
     "crashkernel": ("#e5e7eb", "#9ca3af"),
@@ -28,12 +29,14 @@ _PLAIN_WORDS = {
               "dump kernel did.",
     "direct": "Memory that nobody touched: it stands in the image where its address says.",
     "swapped": "Memory that changed places with the dump kernel's when that was started. vmcorefs changes it back.",
+    "prefixed": "The lowcore of the CPU that copied the memory stood at address 0, and the absolute one at that CPU's prefix. vmcorefs "
+                "changes them back.",
     "HSA": "Memory that the dump kernel was loaded over. Firmware had saved it in the hardware system area (HSA) before.",
     "missing": "Memory that should be in the image, but the file ends before it. Reading it gives an I/O error.",
     "crashkernel": "The dump kernel's own memory (crashkernel area): no part of the crashed system, and not in vmcore.",
     "hole": "No memory at these addresses, or none that is served.",
 }
-_NAMES = {"header": "header", "direct": "memory", "swapped": "memory", "HSA": "memory", "missing": "missing memory",
+_NAMES = {"header": "header", "direct": "memory", "swapped": "memory", "prefixed": "memory", "HSA": "memory", "missing": "missing memory",
           "crashkernel": "dump kernel's area", "hole": "no memory"}
 
 _MARGIN, _WIDTH, _GAP = 32, 280, 120
@@ -282,7 +285,7 @@ def _name(piece: Piece) -> str:
 def _file_name(piece: Piece) -> str:
     if piece.kind == "crashkernel":
         return "dump kernel"
-    return {"swapped": "memory, moved", "hole": "not used"}.get(piece.kind, _name(piece))
+    return {"swapped": "memory, moved", "prefixed": "memory, moved", "hole": "not used"}.get(piece.kind, _name(piece))
 
 
 def _base(path: str) -> str:
