@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from vmcorefs.capture import Capture, make_capture
-from vmcorefs.errors import ImageError
+from vmcorefs.errors import ImageError, OldmemReadError
 from vmcorefs.evidence import Ground
 from vmcorefs.evidence.finished_header import choose, find_candidates
 from vmcorefs.evidence.kernel_image import find_kernel_image
@@ -161,7 +161,17 @@ class Dump:
         system = "the crashed (production) system" if self.mode.name != "plain" else "the system in this memory as it stands"
         container = self.image.container
         what = f"{container.detail or container.format}; " if container.format != "raw" else ""
+        if self._is_live:
+            what += "taken by zgetdump while the system ran, so memory is of no one moment; "
         return f"{what}{self.mode.name} mode: served is {system}; {self.mode.reason}{self.mode.other}"
+
+    @property
+    def _is_live(self) -> bool:
+        """Zgetdump marks what it copies from /dev/mem (zdump/dfi_devmem.c: DFI_LIVE_DUMP_MAGIC)."""
+        try:
+            return self.oldmem.read(0, 8) == b"LIVEDUMP"
+        except OldmemReadError:
+            return False
 
     def info(self) -> Any:
         """All facts with their origins, as dataclasses (vmcorefs.report.info.Info)."""

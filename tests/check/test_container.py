@@ -121,6 +121,23 @@ def test_the_numbers_are_right(holed: Case) -> None:
     assert absence.first == (None if kdump else start)
 
 
+def test_lowcores_that_a_dump_does_not_have_are_not_called_damaged(tmp_path: Path) -> None:
+    given = content(tmp_path)
+    prefix = given.cpus[1].prefix
+    loads = [elf.Load(0, given.memory[:prefix]), elf.Load(prefix + 0x2000, given.memory[prefix + 0x2000:])]
+    found = rows(written(tmp_path / "core", elf.core(loads, given.notes)))
+    assert (found["lowcores"].status, found["lowcores"].text) == ("none", f"the lowcores of 1 of 2 CPU(s) are not in the dump: {prefix:#x}")
+
+
+def test_a_live_dump_is_told(tmp_path: Path) -> None:
+    built = MACHINE.build(tmp_path)
+    with vmcorefs.open(built.image) as dump:
+        assert "while the system ran" not in dump.notice
+    built.poke_raw(0, b"LIVEDUMP")
+    with vmcorefs.open(built.image) as dump:
+        assert "taken by zgetdump while the system ran" in dump.notice
+
+
 def test_zeros_for_what_is_missing(tmp_path: Path) -> None:
     given = content(tmp_path, FULL)
     gone = frozenset(range(0x300, 0x310))

@@ -16,8 +16,8 @@ from vmcorefs.image.file import ImageFile
 
 OPENED = """
 import sys
-from vmcorefs.image import open_image
 before = set(sys.modules)
+from vmcorefs.image import open_image
 open_image(sys.argv[1]).close()
 print(*sorted(m.removeprefix("vmcorefs.image.") for m in set(sys.modules) - before if m.startswith("vmcorefs.image.")))
 """

@@ -6,9 +6,11 @@ from collections import Counter
 
 from vmcorefs.check.finding import Finding
 from vmcorefs.dump import Dump
+from vmcorefs.errors import OldmemReadError
 from vmcorefs.s390 import Absent
 from vmcorefs.s390.cpus import read_lowcore_ptr
 from vmcorefs.s390.lowcore import CPU_NR, read_absolute_lowcore, read_status
+from vmcorefs.s390.lowcore import SIZE as LOWCORE_SIZE
 from vmcorefs.s390.save_area import STATUS_FIELDS, from_status
 
 _LIST = "save area list"
@@ -21,11 +23,27 @@ def is_lowcore(dump: Dump, prefix: int) -> bool:
     return not isinstance(lowcore, Absent) and lowcore.new_psws_valid
 
 
+def _is_not_in_the_dump(dump: Dump, prefix: int) -> bool:
+    """Never saved, or cut off. A raw image says nothing about itself: what is beyond its end may be its mistake."""
+    if dump.image.container.format == "raw":
+        return False
+    try:
+        dump.oldmem.read(prefix, LOWCORE_SIZE)
+    except OldmemReadError as error:
+        return error.kind != "broken"
+    return False
+
+
 def check_lowcores(dump: Dump) -> Finding:
     """Each CPU with notes has a lowcore where its prefix register says, with a number of its own."""
     prefixes = [cpu.save_area.prefix_address for cpu in dump.cpus]
     if not prefixes:
         return Finding("none", "no CPU is known")
+    gone = [prefix for prefix in prefixes if _is_not_in_the_dump(dump, prefix)]
+    if gone:
+        return Finding("none", f"the lowcores of {len(gone)} of {len(prefixes)} CPU(s) are not in the dump: {_some(gone)}",
+                       means="their registers were taken from elsewhere; nothing says that they are wrong",
+                       advice="see the checks missing and filtered")
     wrong = [prefix for prefix in prefixes if not is_lowcore(dump, prefix)]
     if wrong:
         return Finding("failed", f"{len(wrong)} of {len(prefixes)} CPU(s) have no lowcore where their prefix register says: "

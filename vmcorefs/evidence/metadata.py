@@ -71,7 +71,7 @@ class Metadata:
     def _find_os_info(self) -> OsInfo | Absent:
         ground = self._ground
         if isinstance(ground.lowcore, Absent):
-            info: OsInfo | Absent = Absent(ground.lowcore.reason)
+            info: OsInfo | Absent = Absent("no os_info: the absolute lowcore, which points to it, is not known")
         else:
             info = read_os_info(ground.oldmem.read, ground.lowcore.os_info)
         if isinstance(info, OsInfo):
@@ -130,7 +130,7 @@ class Metadata:
     def _pointed_note(self) -> Vmcoreinfo | Absent:
         lowcore = self._ground.lowcore
         if isinstance(lowcore, Absent):
-            return Absent(lowcore.reason)
+            return Absent("no VMCOREINFO: the absolute lowcore, which points to its note, is not known")
         return read_vmcoreinfo_note(self._ground.oldmem.read, lowcore.vmcore_info)
 
     @cached_property
