@@ -17,6 +17,7 @@ from vmcorefs.s390.elfcorebuf import FinishedHeader, find_finished_headers
 from vmcorefs.s390.lowcore import SIZE as LOWCORE_SIZE
 from vmcorefs.s390.lowcore import AbsoluteLowcore, read_absolute_lowcore
 from vmcorefs.s390.os_info import MAGIC, OsInfo, parse_os_info, read_os_info
+from vmcorefs.s390.pages import pages_with
 from vmcorefs.s390.parmarea import Crashkernel, has_kernel_image, read_crashkernel
 
 _ZFCPDUMP_HEADER_LIMIT = 512 << 20  # a zfcpdump kernel's own memory is the HSA size, 32 MiB to 512 MiB
@@ -171,14 +172,11 @@ def _os_info_pages(image: Source, start: int, end: int) -> dict[Crashkernel, lis
     found: dict[Crashkernel, list[int]] = {}
     count = 0
     for offset, data in image.scan(start, min(end, image.size), overlap=PAGE_SIZE - 1):
-        at = data.find(MAGIC)
-        while at >= 0:
-            if (offset + at) % PAGE_SIZE == 0 and at + 32 <= len(data):
-                area = Crashkernel(int.from_bytes(data[at + 16:at + 24], "big"), int.from_bytes(data[at + 24:at + 32], "big"))
-                if area.sane() and area.end <= image.size and count < _PAGES_LIMIT:
-                    found.setdefault(area, []).append(offset + at)
-                    count += 1
-            at = data.find(MAGIC, at + 1)
+        for at in pages_with(data, -offset % PAGE_SIZE, MAGIC):
+            area = Crashkernel(int.from_bytes(data[at + 16:at + 24], "big"), int.from_bytes(data[at + 24:at + 32], "big"))
+            if at + 32 <= len(data) and area.sane() and area.end <= image.size and count < _PAGES_LIMIT:
+                found.setdefault(area, []).append(offset + at)
+                count += 1
     return found
 
 

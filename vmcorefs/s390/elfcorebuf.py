@@ -14,6 +14,7 @@ from vmcorefs.errors import OldmemReadError
 from vmcorefs.quantities import PAGE_SIZE, round_down, round_up
 from vmcorefs.ranges import Range
 from vmcorefs.s390 import Read, Scan
+from vmcorefs.s390.pages import pages_with
 
 _ADDRESS_LIMIT = 1 << 62  # far above any machine; keeps sums of untrusted numbers in 64 bits
 
@@ -37,13 +38,10 @@ def find_finished_headers(read: Read, scan: Scan, limit: int) -> Iterator[Finish
     The first version of the header, as crash_dump.c made it (PT_NOTE offset is a pointer), is not one of them.
     """
     for offset, data in scan(0, limit, len(E_IDENT) - 1):
-        at = data.find(E_IDENT)
-        while at >= 0:
-            if (offset + at) % PAGE_SIZE == 0:
-                header = read_finished_header(read, offset + at)
-                if header is not None:
-                    yield header
-            at = data.find(E_IDENT, at + 1)
+        for at in pages_with(data, -offset % PAGE_SIZE, E_IDENT):
+            header = read_finished_header(read, offset + at)
+            if header is not None:
+                yield header
 
 
 def read_finished_header(read: Read, offset: int) -> FinishedHeader | None:

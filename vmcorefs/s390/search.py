@@ -28,6 +28,7 @@ from vmcorefs.s390.os_info import (
     OsInfo,
     parse_os_info,
 )
+from vmcorefs.s390.pages import pages_with
 from vmcorefs.s390.parmarea import Crashkernel
 from vmcorefs.s390.utsname import Utsname, read_utsname
 from vmcorefs.s390.vmcoreinfo import DESC_OFFSET, NAME, VMCOREINFO_BYTES, Vmcoreinfo
@@ -194,14 +195,14 @@ class MemorySearch:
 
     def _look(self, step: _Step, address: int, data: bytes) -> None:
         first = -address % PAGE_SIZE
-        for at in _pages_with(data, first, MAGIC):
+        for at in pages_with(data, first, MAGIC):
             self._look_at_os_info(step, address + at)
         at = data.find(_NOTE) if address < LOW_END else -1
         while at >= 0:
             self._look_at_text(step, address + at + len(_NAME_FIELD))
             at = data.find(_NOTE, at + 1)
         for shift in (0, DESC_OFFSET):
-            for at in _pages_with(data, first + shift, _FIRST_LINE):
+            for at in pages_with(data, first + shift, _FIRST_LINE):
                 self._look_at_text(step, address + at)
 
     def _look_at_os_info(self, step: _Step, address: int) -> None:
@@ -307,17 +308,6 @@ class MemorySearch:
             if 0 <= info.address - start < size:
                 proofs.append("it lies in the kernel that it describes")
         return tuple(proofs)
-
-
-def _pages_with(data: bytes, first: int, begin: bytes) -> Iterator[int]:
-    """Where, one to a page from *first* on, *begin* stands."""
-    heads = data[first::PAGE_SIZE]  # a byte a page: to look at all of it would take longer than to read it
-    at = heads.find(begin[0])
-    while at >= 0:
-        place = first + at * PAGE_SIZE
-        if data.startswith(begin, place):
-            yield place
-        at = heads.find(begin[0], at + 1)
 
 
 def _read_text(read: Read, address: int) -> tuple[bytes, str] | None:
