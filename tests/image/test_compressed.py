@@ -291,23 +291,10 @@ FRAMES = len(cut(MEMORY, 200_000))
 @pytest.mark.parametrize("values", [
     {"count": 0}, {"count": 1}, {"count": FRAMES - 1}, {"count": FRAMES + 1}, {"count": 0xFFFFFFFF}, {"count": 0x08000000},
     {"descriptor": 0x80}, {"descriptor": 4}, {"descriptor": 0x7C}, {"magic": 0}, {"magic": 0x184D2A50}, {"size": 0}, {"size": 0xFFFFFFFF},
-    {"packed": 0xFFFFFFFF}], ids=str)
+    {"packed": 0xFFFFFFFF}, {"packed": 0}, {"packed": 1}, {"packed": 100}, {"unpacked": 0}, {"unpacked": 1}, {"unpacked": 200_001},
+    {"unpacked": 199_999}, {"unpacked": 0xFFFFFFFF}], ids=str)
 def test_a_zstd_table_that_lies_is_refused(path: Path, values: dict[str, int]) -> None:
     assert "zstd -dc" in refusal(path, with_table(PACKED["zstd"], **values))
-
-
-@pytest.mark.parametrize("values", [{"packed": 0}, {"packed": 1}, {"packed": 100}, {"unpacked": 0}, {"unpacked": 1},
-                                    {"unpacked": 200_001}, {"unpacked": 199_999}, {"unpacked": 0xFFFFFFFF}], ids=str)
-def test_a_zstd_entry_that_lies_gives_read_errors(path: Path, values: dict[str, int]) -> None:
-    path.write_bytes(with_table(PACKED["zstd"], **values))
-    said, source = attempt(path)
-    assert source is not None, said
-    with source:
-        first = source.read_some(100_000, 0)
-        if values.get("unpacked") == 0:  # the first frame is skipped
-            assert first == MEMORY[200_000:300_000]
-        else:
-            assert first == b""
 
 
 def test_frames_that_unpack_to_much_more_cost_no_memory(path: Path) -> None:
@@ -373,10 +360,8 @@ def test_members_that_lie_about_what_they_unpack_to(path: Path) -> None:
         bad = bytearray(member(MEMORY[60_000:120_000]))
         bad[-4:] = struct.pack("<I", size)
         with opened(path, member(MEMORY[:60_000]) + bad + member(MEMORY[120_000:180_000]) + BGZIP_END) as source:
-            if size:
-                assert error_at(source, 0, 200).kind == "broken"  # they are read sixteen at a time
-            else:
-                assert source.read_some(100, 0) in {MEMORY[:100], b""}
+            assert source.size == 180_000
+            assert error_at(source, 0, 200).kind == "broken"  # they are read sixteen at a time
     bad = bytearray(member(MEMORY[:60_000]))
     bad[-4:] = struct.pack("<I", 1 << 31)
     assert "the block at 0x0 would unpack to 0x80000000 bytes" in refusal(path, bytes(bad) + BGZIP_END)
@@ -471,14 +456,16 @@ def test_streams_without_end_are_bounded(path: Path) -> None:
     assert cost.memory < 100 << 10
 
 
-def test_a_large_dictionary_is_a_read_error_and_costs_no_memory(path: Path) -> None:
-    whole = lzma.compress(MEMORY, lzma.FORMAT_XZ, filters=[{"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": 1 << 30}])
+@pytest.mark.parametrize(("size", "words"), [(1 << 30, "takes more than 80 MiB of memory"), (64 << 20, "opened 0x4b0000 ")])
+def test_a_dictionary_that_is_too_large_is_refused_and_costs_no_memory(path: Path, size: int, words: str) -> None:
+    """xz -9 has one of 64 MiB."""
+    whole = lzma.compress(MEMORY, lzma.FORMAT_XZ, filters=[{"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": size}])
     path.write_bytes(whole + whole)
     cost = cost_of_opening(path)
-    assert cost.said.startswith("opened")
+    assert words in cost.said
     assert cost.memory < 70 << 10
-    with open_image(path) as source:
-        assert error_at(source, 0).kind == "broken"
+    if size > 80 << 20:
+        assert f"xz -dc {path} > {path}.raw" in cost.said
 
 
 # -- bad disks and libraries -------------------------------------------------------------------------------------------------

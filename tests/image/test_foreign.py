@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import random
+import shutil
 import struct
 import subprocess
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.builders.containers import lime
+from tests.builders.containers.seekable import bgzip, xz, zstd
 from vmcorefs.errors import ImageError
 from vmcorefs.image import open_image
 from vmcorefs.image.foreign import FOREIGN, refuse_foreign
@@ -19,23 +25,25 @@ EBCDIC = {"VMDUMP": "e5d4c4e4d4d74040", "VOL1": "e5d6d3f1", "LNX1": "d3d5e7f1"}
 
 # (first bytes at offset, word in the message, word of the advice); written from the formats' documentation
 ROWS = [
-    (0, b"DISKDUMP", "diskdump", "crash"),
+    (0, b"DISKDUMP", "diskdump", "crash VMLINUX "),
     (0, bytes.fromhex("a8190173618f23ed"), "LKCD", CONVERT),
-    (0, bytes.fromhex("ed238f61730119a8"), "LKCD dump of a little-endian", "no s390x"),
+    (0, bytes.fromhex("ed238f61730119a8"), "LKCD dump of a little-endian", "crash VMLINUX "),
     (0x38, bytes.fromhex(EBCDIC["VMDUMP"]), "VMDUMP", CONVERT),
-    (0x200, bytes.fromhex("a8190173618f23fe"), "on several volumes", "from the first of its volumes"),
+    (0x200, bytes.fromhex("a8190173618f23fe"), "on several volumes", "zgetdump -f elf /dev/dasdX > "),
     (0, b"zfcpdump busy\0", "never finished", "take the dump again"),
     (0, b"AVML\3\0\0\0", "AVML file of an unknown version", "avml-convert"),
     (0, b"LibvirtQemudSave\2\0\0\0", "that libvirt saved", SHELL_DISK),
     (0, b"LibvirtQemudPart", "saved in part", SHELL_DISK),
     (0, b"QEVM\0\0\0\3", "QEMU migration stream", SHELL_DISK),
-    (0, b"PAGEDU64", "Windows", "no s390x"),
-    (0, b"PAGEDUMP", "Windows", "no s390x"),
-    (0, b"MDMP\x93\xa7\0\0", "Windows minidump", "no s390x"),
-    (0, struct.pack("<I", 0xBED2BED0), "VMware state", "no s390x"),
-    (0, struct.pack("<I", 0xBAD1BAD1), "VMware state", "no s390x"),
-    (0, struct.pack("<I", 0xBED2BED2), "VMware snapshot", "no s390x"),
-    (0, struct.pack("<I", 0xBED3BED3), "VMware snapshot", "no s390x"),
+    (0, b"PAGEDU64", "Windows", "WinDbg"),
+    (0, b"PAGEDUMP", "Windows", "WinDbg"),
+    (0, b"MDMP\x93\xa7\0\0", "Windows minidump", "WinDbg"),
+    (0, struct.pack("<I", 0xBED0BED0), "VMware state", "volatility3"),
+    (0, struct.pack("<I", 0xBED2BED0), "VMware state", "volatility3"),
+    (0, struct.pack("<I", 0xBED2BED2), "VMware state", "vmss2core"),
+    (0, struct.pack("<I", 0xBED3BED3), "VMware state", "crash for x86"),
+    (0, struct.pack("<I", 0xBAD1BAD1), "VMware state", "volatility3"),
+    (0, struct.pack("<I", 0xBAD2BAD2), "VMware state", "volatility3"),
     (0x3000, b"XECKD64\1", "stand-alone dump tool", "give the partition"),
     (0x3000, b"XMULT64\1", "stand-alone dump tool", "give the partition"),
     (0x3000, b"ZECKD64\5", "stand-alone dump tool", "give the partition"),
@@ -69,8 +77,8 @@ ROWS = [
     (0, b"PK\3\4", "zip", "unzip"),
     (0, bytes.fromhex("377abcaf271c"), "7z", "7z x"),
     (0, b"Rar!\x1a\7\1\0", "RAR", "unrar"),
-    (257, b"ustar\x0000", "tar", "tar -xf"),
-    (257, b"ustar  \0", "tar", "tar -xf"),
+    (257, b"ustar\x0000", "tar", "tar -xkf"),
+    (257, b"ustar  \0", "tar", "tar -xkf"),
     (0, b"07070100", "cpio", "cpio -i"),
     (0, b"!<arch>\ndebian-binary", "ar archive", "ar x"),
     (0, bytes.fromhex("edabeedb"), "RPM", "give the image"),
@@ -125,6 +133,103 @@ def test_the_advice_can_be_pasted_into_a_shell(tmp_path: Path, name: str, made: 
     assert (tmp_path / made.strip("'")).read_bytes() == content
 
 
+def advice(path: Path | str) -> str:
+    with pytest.raises(ImageError) as caught:
+        open_image(path)
+    return str(caught.value)
+
+
+def test_no_advice_writes_over_a_file_that_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mem.gz").write_bytes(gzip.compress(b"memory" * 1000))
+    others = {"mem": b"another dump", "dump.elf": b"a third", "mem.new": b"", "-x": b""}
+    for name, data in others.items():
+        Path(name).write_bytes(data)
+    Path("-x.gz").write_bytes(Path("mem.gz").read_bytes())
+    Path("dump.lkcd").write_bytes(bytes.fromhex("a8190173618f23ed").ljust(0x4000, b"\0"))
+    assert advice("dump.lkcd").endswith("zgetdump -f elf dump.lkcd > dump.elf.new")
+    for name, made in (("mem.gz", "mem.new2"), ("-x.gz", "./-x.new")):
+        command = advice(name).partition("unpack it first: ")[2]
+        assert command.endswith(f"> {made}")
+        subprocess.run(["sh", "-c", command], check=True)
+        assert Path(made).read_bytes() == b"memory" * 1000
+    assert {name: Path(name).read_bytes() for name in others} == others
+    Path("dump.elf").rename("lkcd.elf")
+    Path("lkcd.elf").write_bytes(Path("dump.lkcd").read_bytes())
+    assert advice("lkcd.elf").endswith("zgetdump -f elf lkcd.elf > lkcd.elf.new")
+
+
+@pytest.mark.parametrize(("name", "pack", "unpacker"), [
+    ("image.tar", "tar -cf image.tar memory", "tar"), ("image.cpio", "echo memory | cpio -o -H newc > image.cpio", "cpio"),
+    ("image.a", "ar rc image.a memory", "ar"), ("image.zip", "python3 -m zipfile -c image.zip memory", "unzip"),
+    ("image.7z", "7z a image.7z memory", "7z")])
+def test_what_extracts_an_archive_keeps_the_files_that_are_there(tmp_path: Path, name: str, pack: str, unpacker: str,
+                                                                 monkeypatch: pytest.MonkeyPatch) -> None:
+    if shutil.which(unpacker) is None:
+        pytest.skip(f"{unpacker} is not installed")
+    monkeypatch.chdir(tmp_path)
+    content = b"in the archive" * 100
+    Path("memory").write_bytes(content)
+    subprocess.run(["sh", "-c", pack], check=True, capture_output=True)
+    Path("memory").write_bytes(b"here")
+    Path("image").mkdir()
+    command = advice(name).partition("extract the image first: ")[2]
+    subprocess.run(["sh", "-c", command], check=False, stdin=subprocess.DEVNULL, capture_output=True)
+    assert Path("memory").read_bytes() == b"here"
+    if "&&" not in command:  # into this folder
+        Path("memory").unlink()
+        subprocess.run(["sh", "-c", command], check=True, stdin=subprocess.DEVNULL, capture_output=True)
+    assert content in [path.read_bytes() for path in Path().rglob("memory")]
+
+
+# -- in something else -------------------------------------------------------------------------------------------------------
+
+PACKERS: dict[str, Callable[[bytes], bytes]] = {"xz": lambda data: xz(data, 9000), "zst": lambda data: zstd(data, 9000), "gz": bgzip}
+
+
+@pytest.mark.parametrize("kind", PACKERS)
+def test_a_foreign_file_in_a_packed_one_is_refused_with_what_unpacks_both(tmp_path: Path, kind: str,
+                                                                          monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    content = random.Random(1).randbytes(40_000)
+    name = f"my dump.{kind}"
+    Path(name).write_bytes(PACKERS[kind](bz2.compress(content)))
+    message = advice(name)
+    assert message.startswith(f"{name}: what is in it is bzip2-compressed (magic at offset 0x0)")
+    command = message.partition("unpack it first: ")[2]
+    assert command == f"{ {'zst': 'zstd', 'gz': 'gzip'}.get(kind, kind)} -dc 'my dump.{kind}' | bzip2 -dc > 'my dump.raw'"
+    subprocess.run(["sh", "-c", command], check=True)
+    assert Path("my dump.raw").read_bytes() == content
+    Path(name).write_bytes(PACKERS[kind](elf(1, 4, 62).ljust(40_000, b"x")))
+    message = advice(name)
+    assert "what is in it is an ELF core for x86-64" in message
+    first, _, then = message.partition("make one file of it first: ")[2].partition("; then: ")
+    subprocess.run(["sh", "-c", first], check=True)
+    assert Path("my dump").read_bytes()[:4] == b"\x7fELF"
+    assert then == "crash or drgn for that machine reads it: drgn -c 'my dump'"
+
+
+def test_in_a_packed_file_in_a_packed_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    content = random.Random(1).randbytes(40_000)
+    Path("a.xz.gz").write_bytes(bgzip(xz(gzip.compress(content), 9000)))
+    command = advice("a.xz.gz").partition("unpack it first: ")[2]
+    assert command == "gzip -dc a.xz.gz | xz -dc | gzip -dc > a.raw"
+    subprocess.run(["sh", "-c", command], check=True)
+    assert Path("a.raw").read_bytes() == content
+
+
+def test_a_zlib_stream_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """zlib-flate takes no name, only what comes in."""
+    monkeypatch.chdir(tmp_path)
+    packed = zlib.compress(random.Random(1).randbytes(40_000))
+    Path("a.000").write_bytes(packed[:30_000])
+    Path("a.001").write_bytes(packed[30_000:])
+    assert advice("a.000").endswith("cat a.000 a.001 | zlib-flate -uncompress > a.raw")
+    Path("b.z").write_bytes(packed)
+    assert advice("b.z").endswith("zlib-flate -uncompress < b.z > b")
+
+
 def elf(data: int, kind: int, machine: int, *, size: int = 2) -> bytes:
     order = ">" if data == 2 else "<"
     return (b"\x7fELF" + bytes([size, data, 1]) + bytes(9) + struct.pack(order + "HHI", kind, machine, 1)).ljust(64, b"\0")
@@ -139,6 +244,7 @@ def elf(data: int, kind: int, machine: int, *, size: int = 2) -> bytes:
     (elf(1, 4, 243), "RISC-V"),
     (elf(1, 4, 4711), "unknown machine 4711"),
     (elf(2, 4, 22, size=1), "a core of a 31-bit s390 system (EI_CLASS at offset 4)"),
+    (elf(2, 4, 22, size=1), "a crash or gdb that was built for s390 reads it: crash VMLINUX "),
     (elf(1, 4, 22), "a little-endian ELF core for s390"),
     (elf(2, 2, 22), "an s390 ELF file (e_type 2 at offset 0x10: a program, a kernel or a module), not memory"),
     (elf(2, 4, 22)[:6] + b"\0" + elf(2, 4, 22)[7:], "an s390 ELF core of version 0 (at offset 6)"),

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import random
+import socket
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.builders.containers import elf, s390
+from tests.builders.containers import elf, lime, s390
+from tests.builders.containers.kdump import Kdump
+from tests.builders.containers.seekable import bgzip, xz
 from tests.image.bad_disk import BadDisk
+from tests.image.samples import sample
 from vmcorefs.errors import ImageError, OldmemReadError
 from vmcorefs.image import open_image
-from vmcorefs.image.parts import find_parts, first_part, numbered
+from vmcorefs.image.parts import find_parts, first_part
 
 PAGE = 4096
 IMAGE = random.Random(12).randbytes(10 * PAGE)
@@ -115,6 +121,127 @@ def test_a_part_that_is_missing_in_the_middle_is_named(tmp_path: Path) -> None:
         open_image(paths[0])
 
 
+def test_the_second_of_three_parts_is_missing(tmp_path: Path) -> None:
+    paths = split(tmp_path, 4 * PAGE, NAMES["000"][:3])
+    paths[1].unlink()
+    for name in (paths[0], tmp_path / "image"):
+        with pytest.raises(ImageError) as caught:
+            open_image(name)
+        assert str(caught.value) == (f"{paths[1]}: this part of the image is missing, though {paths[2]} is there; copy it, too, or give "
+                                     f"all parts by name, or, if {tmp_path}/image.* are no parts of one image, rename them")
+    with open_image([paths[0], paths[2]]) as source:  # given is given
+        assert source.size == 6 * PAGE
+
+
+def a_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(path))
+
+
+@pytest.mark.parametrize(("make", "words"), [
+    (lambda path: os.symlink(path.name, path), "is a link that leads nowhere (Too many levels of symbolic links)"),
+    (lambda path: os.symlink("nothing", path), "is a link that leads nowhere (No such file or directory)"),
+    (os.mkfifo, "is no regular file"), (os.mkdir, "is no regular file"), (a_socket, "is no regular file")],
+    ids=["loop", "dangling", "FIFO", "directory", "socket"])
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_part_that_cannot_be_one_is_named(tmp_path: Path, make: Callable[[Path], None], words: str, others: int) -> None:
+    paths = split(tmp_path, 4 * PAGE, NAMES["000"][:3])
+    paths[1].unlink()
+    make(paths[1])
+    if not others:
+        paths[2].unlink()
+    with pytest.raises(ImageError) as caught:
+        open_image(paths[0])
+    assert str(caught.value).startswith(f"{paths[1]}: this part of the image {words}; give all parts by name, or, if ")
+
+
+def test_numbered_dumps_one_of_which_was_removed(tmp_path: Path) -> None:
+    for number in (0, 2):
+        (tmp_path / f"dump.00{number}").write_bytes(elf.core([elf.Load(0, IMAGE)]))
+    with open_image(tmp_path / "dump.000") as source:
+        assert source.size == len(IMAGE)
+
+
+# -- parts that are none -----------------------------------------------------------------------------------------------------
+
+
+def test_the_same_part_twice_is_refused(tmp_path: Path) -> None:
+    paths = split(tmp_path, 5 * PAGE, ["lower", "upper"])
+    (tmp_path / "again").hardlink_to(paths[0])
+    (tmp_path / "link").symlink_to(paths[0])
+    for name in ("lower", "again", "link"):
+        with pytest.raises(ImageError, match=f"{name}: the same file as the part .*lower; give each part once"):
+            open_image([paths[0], paths[1], tmp_path / name])
+
+
+CORE = elf.core([elf.Load(0, IMAGE)])
+
+
+@pytest.mark.parametrize(("first", "second", "words"), [
+    (CORE, s390.s390(IMAGE), "second: a file of its own (s390), no further part of"),
+    (CORE, Kdump({1: IMAGE[:PAGE]}).build(), "second: a file of its own (kdump-compressed), no further part of"),
+    (IMAGE, CORE, "second: a file of its own (elf), no further part of"),
+    (CORE, CORE, "second: no part of"),
+    (CORE, IMAGE, "second: no part of"),
+    (s390.s390(IMAGE), IMAGE, "second: no part of"),
+    (bgzip(IMAGE), bytes(PAGE), "second: no part of"),
+], ids=["elf, s390", "elf, kdump", "raw, elf", "elf twice", "elf, raw", "s390, raw", "bgzip, zeros"])
+def test_what_belongs_to_no_part_is_refused(tmp_path: Path, first: bytes, second: bytes, words: str) -> None:
+    (tmp_path / "first").write_bytes(first)
+    (tmp_path / "second").write_bytes(second)
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(ImageError) as caught:
+        open_image([tmp_path / "first", tmp_path / "second"])
+    assert words in str(caught.value)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_file_of_a_split_dump_and_something_else(tmp_path: Path) -> None:
+    path = tmp_path / "raw"
+    path.write_bytes(IMAGE)
+    for other, words in ((path, "no part of"), (sample("synth.elf"), "a file of its own"), (sample("synth.kdump-zlib"), "a whole kdump")):
+        with pytest.raises(ImageError, match=words):
+            open_image([sample("synth.kdump-split1"), other])
+
+
+@pytest.mark.parametrize("data", [CORE, s390.s390(IMAGE), bgzip(IMAGE, 5000), xz(IMAGE, 5000), lime.lime([(0, IMAGE)]),
+                                  lime.lime([(0, IMAGE[:2 * PAGE]), (4 * PAGE, IMAGE[2 * PAGE:])])],
+                         ids=["elf", "s390", "bgzip", "xz", "lime", "lime of two ranges"])
+@pytest.mark.parametrize("at", [20, 5000, 2 * PAGE + 32, -10])
+def test_two_parts_of_anything_are_accepted(tmp_path: Path, data: bytes, at: int) -> None:
+    (tmp_path / "a").write_bytes(data[:at])
+    (tmp_path / "b").write_bytes(data[at:])
+    (tmp_path / "whole").write_bytes(data)
+    with open_image([tmp_path / "a", tmp_path / "b"]) as source, open_image(tmp_path / "whole") as whole:
+        assert source.size == whole.size
+        assert source.container.incomplete is None
+        assert source.read_some(source.size, 0) == whole.read_some(whole.size, 0)
+
+
+# -- what helps --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [2, 7])
+def test_something_packed_in_parts_is_refused_with_a_command_that_works(tmp_path: Path, count: int) -> None:
+    packed = gzip.compress(IMAGE)
+    size = -(-len(packed) // count)
+    folder = tmp_path / "a b"
+    folder.mkdir()
+    paths = split(folder, size, [f"im.gz.{n:03}" for n in range(count)], packed)
+    for given in (paths[0], paths):
+        if given is paths and count > 4:
+            continue
+        with pytest.raises(ImageError) as caught:
+            open_image(given)
+        words, _, command = str(caught.value).partition("unpack it first: ")
+        assert "what is in it is gzip-compressed" in words
+        assert command.startswith("cat ")
+        subprocess.run(["sh", "-c", command], check=True, stderr=subprocess.PIPE)
+    made = [path for path in folder.iterdir() if path not in paths]
+    assert [path.read_bytes() for path in made] == [IMAGE] * len(made)
+    assert len(made) == (2 if count == 2 else 1)  # the second time under a name that was free
+
+
 @pytest.mark.parametrize(("part", "size"), [(1, PAGE), (1, 0), (2, 3 * PAGE - 1), (3, 3 * PAGE + 1), (0, 5)])
 def test_found_parts_of_different_sizes_are_refused(tmp_path: Path, part: int, size: int) -> None:
     """Else everything behind the part that was not copied whole would stand at wrong addresses."""
@@ -192,12 +319,3 @@ def test_a_refused_image_leaks_no_descriptor(tmp_path: Path) -> None:
         with pytest.raises(ImageError):
             open_image([*paths, tmp_path / "none"])
     assert len(os.listdir("/proc/self/fd")) == before
-
-
-def test_numbered_files_of_one_kind(tmp_path: Path) -> None:
-    for name in ("d.1", "d.2", "d.10", "d.x", "e.1", "d.1x"):
-        (tmp_path / name).touch()
-    (tmp_path / "d.3").mkdir()
-    assert numbered(str(tmp_path / "d.2")) == tuple(str(tmp_path / name) for name in ("d.1", "d.2", "d.10"))
-    assert numbered(str(tmp_path / "d.x")) == (str(tmp_path / "d.x"),)
-    assert numbered(str(tmp_path / "no" / "d.1")) == (str(tmp_path / "no" / "d.1"),)

@@ -10,6 +10,7 @@ import vmcorefs
 from tests.builders import Built, Machine, cpus
 from tests.builders.containers import lime
 from tests.containers.test_same_vmcore import same
+from vmcorefs.errors import ImageError
 from vmcorefs.image import open_image
 from vmcorefs.oldmem.prefixed import find_prefix, prefixed_memory
 
@@ -93,3 +94,11 @@ def test_a_prefix_right_behind_the_lowcore(tmp_path: Path) -> None:
     with open_image(path) as image:
         assert prefixed_memory(image, SIZE).read(0, 3 * SIZE) == b"\2" * SIZE + b"\1" * SIZE + b"\3" * SIZE
         assert prefixed_memory(image, 2 * SIZE).read(0, 3 * SIZE) == b"\3" * SIZE + b"\2" * SIZE + b"\1" * SIZE
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_lime_file_of_another_architecture_is_refused_with_who_reads_it(tmp_path: Path, order: str) -> None:
+    path = tmp_path / "x86.lime"
+    path.write_bytes(lime.lime([(0x1000, b"\x90" * 0x9000)], order))
+    with pytest.raises(ImageError, match=r"no s390x Linux is in the memory of this LiME file, .*volatility3 reads those"):
+        vmcorefs.open(path)

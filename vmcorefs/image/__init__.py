@@ -61,8 +61,8 @@ def open_image(path: StrPath | Sequence[StrPath], *, bad_map: str | None = None)
 
     Raises ImageError where it cannot be opened or is a foreign format (with the name and what to do).
     """
-    from vmcorefs.image.bad_map import without_bad_areas
-    from vmcorefs.image.parts import find_parts, join
+    from vmcorefs.image.bad_map import refuse_several, without_bad_areas
+    from vmcorefs.image.parts import find_parts, open_parts
 
     given = [os.fspath(p) for p in ([path] if isinstance(path, (str, os.PathLike)) else path)]
     if not given:
@@ -73,13 +73,13 @@ def open_image(path: StrPath | Sequence[StrPath], *, bad_map: str | None = None)
         forms = [_format_of(file) for file in files] if len(files) > 1 else []
         form = forms[0] if forms else None
         if len(files) > 1 and (len(given) > 1 or not any(forms[1:])):
+            several = form is not None and form.several and all(other is form for other in forms)
             if bad_map is not None:
-                raise ImageError(f"{files[0].name}: --bad-map is the map of one file, but the image is in {len(files)} parts; put them "
-                                 "together first (cat)")
-            if form is not None and form.several and all(other is form for other in forms):
+                refuse_several(files, split=several)
+            if form is not None and several:
                 opened = importlib.import_module(form.module).from_files(files)
             else:
-                opened = recognise(join(files, found=len(given) == 1))
+                opened = open_parts(files, found=len(given) == 1)
         else:
             for other in files[1:]:  # found beside it, but dumps of their own
                 other.close()
@@ -114,8 +114,12 @@ def recognise(file: Source) -> Source:
     if form is not None:
         opened = importlib.import_module(form.module).from_file(file)
         assert isinstance(opened, Source)
+        container = opened.container
+        more = tuple(text for text in file.container.problems if text not in container.problems)
+        if more:  # of the device, the map of its bad areas, its parts
+            opened.container = replace(container, problems=(*container.problems, *more))
         return opened
-    refuse_foreign(file.name, file.head(HEAD_SIZE))
+    refuse_foreign(file.name, file.head(HEAD_SIZE), file)
     from vmcorefs.image import raw
 
     return raw.from_file(file)

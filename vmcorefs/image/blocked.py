@@ -11,6 +11,7 @@ from vmcorefs.errors import ImageError, OldmemReadError
 from vmcorefs.image.blocks import Blocks, Decoder
 from vmcorefs.image.layer import Layer, check_depth
 from vmcorefs.image.page_cache import PageCache
+from vmcorefs.image.shell import Printed, piped, plain_of, unpacked_name, unpacking
 from vmcorefs.image.source import ADDRESS_LIMIT, Container, Source
 from vmcorefs.quantities import human_size
 
@@ -36,11 +37,12 @@ class BlockTable:
         self.firsts.append(first)
 
 
-class BlockFile(Layer):
-    """What is in *file*. *open_block* begins to decode a block, given its number."""
+class BlockFile(Layer, Printed):
+    """What is in *file*, which *command* unpacks. *open_block* begins to decode a block, given its number."""
 
-    def __init__(self, file: Source, table: BlockTable, open_block: Callable[[int], Decoder]):
+    def __init__(self, file: Source, table: BlockTable, open_block: Callable[[int], Decoder], command: str):
         super().__init__([file], table.firsts[-1], Container())
+        self.printed_by, self.plain = piped(file, command), unpacked_name(plain_of(file))
         self._firsts = table.firsts
         largest = max((table.firsts[i + 1] - table.firsts[i] for i in range(table.count)), default=0)
         self._blocks = Blocks(PageCache(), open_block, cursors=max(1, min(4, _CURSOR_BYTES // max(largest, 1))), size_of=self._size_of)
@@ -80,7 +82,7 @@ def check_blocks(file: Source, count: int, size: int, command: str) -> None:
 
 def unpack(file: Source, command: str) -> str:
     """What to do with a file that is not read at random."""
-    return f"unpack it first: {command} {file.name} > {file.name}.raw"
+    return f"unpack it first: {unpacking(file, command)}"
 
 
 def open_inside(inside: BlockFile, words: str, incomplete: str | None = None) -> Source:

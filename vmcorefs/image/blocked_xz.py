@@ -28,6 +28,7 @@ _BLOCK_LIMIT = 256 << 20  # unpacked; reading at random unpacks half of one at a
 _INDEX_LIMIT = 20 * BLOCKS_LIMIT
 _STREAMS_LIMIT = 1 << 16
 _PADDING_LIMIT = 1 << 12
+_TOO_LARGE = "Memory usage limit exceeded"  # Python's words for LZMA_MEMLIMIT_ERROR
 _UNPACK = "xz -dc"
 
 
@@ -133,7 +134,7 @@ def _streams(file: Source) -> Iterator[_Stream]:
 def from_file(file: Source) -> Source:
     """The memory in what an xz file of several blocks has in it. Raises ImageError."""
     if file.read_some(_PADDING_LIMIT, max(file.size - _PADDING_LIMIT, 0)).rstrip(b"\0")[-2:] != b"YZ":
-        refuse_foreign(file.name, file.head(HEAD_SIZE))  # cut off, or with zeros for its end
+        refuse_foreign(file.name, file.head(HEAD_SIZE), file)  # cut off, or with zeros for its end
     table, unpadded, flags, first = BlockTable(), array("Q"), set(), 0
     for stream in list(_streams(file))[::-1]:
         flags.add(stream.flags)
@@ -147,7 +148,7 @@ def from_file(file: Source) -> Source:
                 unpadded.append(packed)
             place, first = place + -(-packed // 4) * 4, first + size
     if len(unpadded) < 2:
-        refuse_foreign(file.name, file.head(HEAD_SIZE))
+        refuse_foreign(file.name, file.head(HEAD_SIZE), file)
     if len(flags) != 1:
         raise ImageError(f"{file.name}: its xz streams have checks of several kinds; {unpack(file, _UNPACK)}")
     table.add(file.size, first)
@@ -157,7 +158,18 @@ def from_file(file: Source) -> Source:
     def open_block(number: int) -> Decoder:
         size = table.firsts[number + 1] - table.firsts[number]
         return _Block(file, table.places[number], size, unpadded[number], check)
-    return open_inside(BlockFile(file, table, open_block), f"xz of {table.count} blocks")
+    _check_memory(file, open_block(0))
+    return open_inside(BlockFile(file, table, open_block, _UNPACK), f"xz of {table.count} blocks")
+
+
+def _check_memory(file: Source, block: Decoder) -> None:
+    """Raise ImageError if the dictionary is so large that no block can be unpacked. What is damaged is told when it is read."""
+    try:
+        block.read(1)
+    except OldmemReadError as error:
+        if _TOO_LARGE in error.cause:
+            raise ImageError(f"{file.name}: to unpack its xz blocks takes more than {human_size(_MEMORY_LIMIT)} of memory, too much to "
+                             f"read at random; {unpack(file, _UNPACK)}, or compress it again: xz -T0 --block-size=4MiB") from error
 
 
 def _pread(file: Source, size: int, offset: int) -> bytes:

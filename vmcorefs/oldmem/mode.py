@@ -187,6 +187,10 @@ def not_linux(image: Source, mode: Mode) -> ImageError:
     """The refusal of an image without any evidence."""
     where = f"{image.name}" if not mode.hsa_size else f"{image.name} with this HSA image"
     also = "".join(f"; {text}" for text in image.container.problems)
+    if image.container.format in {"lime", "avml"}:
+        kind = "AVML" if image.container.format == "avml" else "LiME"
+        return ImageError(f"{where}: no s390x Linux is in the memory of this {kind} file, neither os_info, VMCOREINFO nor a lowcore; "
+                          f"is it of another architecture? volatility3 reads those: vol -f FILE banners.Banners{also}")
     lowcore = read_absolute_lowcore(mode.memory.read)
     if isinstance(lowcore, Absent) and image.size >= PAGE_SIZE:
         return ImageError(f"{where}: not the memory of an s390x Linux system, as far as it can be read: {lowcore.reason}; check that "
