@@ -33,7 +33,12 @@ TEXT = b"OSRELEASE=6.1.0-test\nPAGESIZE=4096\n"
 
 def model(dump: Kdump) -> dict[int, bytes | str]:
     """What each page must give."""
-    left_out: bytes | str = bytes(PAGE) if dump.level == 1 and not dump.one_bitmap else "missing" if dump.one_bitmap else "filtered"
+    first = dump.pages[min(dump.pages)] if dump.pages else b"any"
+    left_out: bytes | str = bytes(PAGE) if dump.level == 1 else "filtered"
+    if dump.one_bitmap or not dump.pages:
+        left_out = "missing"
+    elif dump.compression == "plain" and not any(first):  # as makedumpfile has it, where zero pages are stored
+        left_out = "filtered"
     return dict.fromkeys(dump.absent, left_out) | dict(dump.pages)
 
 

@@ -27,7 +27,7 @@ from vmcorefs.image.source import ADDRESS_LIMIT, Source
 from vmcorefs.quantities import PAGE_SIZE
 
 MAGIC = b"KDUMP   "
-INCOMPLETE = 8
+INCOMPLETE, EXCLUDED_VMEMMAP = 8, 0x10  # of the status
 BITS = 8 * PAGE_SIZE  # pages of which one block of a bitmap tells
 DESCRIPTOR_SIZE = 24
 
@@ -35,6 +35,7 @@ _MAIN = struct.Struct(">8sI390s6xQQIIIIII")
 _SUB = struct.Struct(">QII10QQ")
 _SUB_HEADER_LIMIT = (NOTES_LIMIT // PAGE_SIZE) + 64
 _FIELD = 65  # of utsname
+_MAPNR_LIMIT = (1 << 32) - 1  # max_mapnr is MIN(max_mapnr, UINT_MAX) (makedumpfile.c, write_kdump_header; QEMU dump/dump.c)
 
 
 class KdumpHeader(NamedTuple):
@@ -56,6 +57,7 @@ class KdumpHeader(NamedTuple):
     vmcoreinfo: tuple[int, int]
     notes: tuple[int, int]
     erased: bool
+    problems: tuple[str, ...]
 
     @property
     def by_qemu(self) -> bool:
@@ -86,7 +88,11 @@ def parse_header(file: Source) -> KdumpHeader:
         raise _cut(file, "sub header", error) from error
     (_, dump_level, split, start32, end32, vmcoreinfo, vmcoreinfo_size, notes, notes_size, _, eraseinfo_size, start, end,
      max_pfn_64) = _SUB.unpack(sub)
+    problems: tuple[str, ...] = ()
     if version >= 6:
+        if max_pfn != min(max_pfn_64, _MAPNR_LIMIT):
+            values = f"max_mapnr at offset 0x1b8 is {max_pfn:#x}, max_mapnr_64 at offset {PAGE_SIZE + 0x60:#x} is {max_pfn_64:#x}"
+            problems = (f"damaged header: {values}; the second one is used: if that is the wrong one, memory at the end is lost",)
         max_pfn, field, offset = max_pfn_64, "max_mapnr_64", PAGE_SIZE + 0x60
     else:
         start, end, field, offset = start32, end32, "max_mapnr", 0x1b8
@@ -110,7 +116,7 @@ def parse_header(file: Source) -> KdumpHeader:
         max_pfn, bool(split), start, end, dump_level, bitmap, second, bitmap + bitmap_blocks * PAGE_SIZE,
         _place(file, "VMCOREINFO", 0x20, vmcoreinfo, vmcoreinfo_size, VMCOREINFO_LIMIT) if version >= 3 else (0, 0),
         _place(file, "notes", 0x30, notes, notes_size, NOTES_LIMIT) if version >= 4 else (0, 0),
-        bool(eraseinfo_size) and version >= 5)
+        bool(eraseinfo_size) and version >= 5, problems)
 
 
 def _cut(file: Source, what: str, error: OldmemReadError) -> ImageError:

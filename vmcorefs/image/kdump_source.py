@@ -6,10 +6,12 @@ import struct
 from bisect import bisect_right
 from collections.abc import Sequence
 
-from vmcorefs.errors import OldmemReadError, ReadErrorKind
+from vmcorefs.errors import ImageError, OldmemReadError, ReadErrorKind
+from vmcorefs.image.kdump_bitmap import ones, zeros
 from vmcorefs.image.kdump_codecs import DamagedError, Decode, decoder
-from vmcorefs.image.kdump_header import DESCRIPTOR_SIZE, INCOMPLETE
-from vmcorefs.image.kdump_pages import PageTable, ones, zeros
+from vmcorefs.image.kdump_extent import try_to_measure
+from vmcorefs.image.kdump_header import DESCRIPTOR_SIZE
+from vmcorefs.image.kdump_pages import Extent, PageTable
 from vmcorefs.image.layer import Layer
 from vmcorefs.image.page_cache import PageCache
 from vmcorefs.image.segments import NO_MEMORY
@@ -25,9 +27,11 @@ _GAP = PAGE_SIZE  # bytes between two pages' data that are rather read than skip
 DESCRIPTOR = struct.Struct(">QII8x")
 Entry = tuple[int, int, int, int]  # offset, size, flags, number of the page in its run
 
+_NOT_WRITTEN = "the dump is incomplete: its writer did not get to this page"
+
 
 class KdumpSource(Layer):
-    """Memory out of *tables*, one for each file, in the order of their pages. *zero*: a page that was left out is a zero page."""
+    """Memory out of *tables*, one for each file, in the order of their pages. *zero*: only zero pages were left out."""
 
     def __init__(self, files: Sequence[Source], tables: Sequence[PageTable], size: int, container: Container, *, zero: bool):
         super().__init__(files, size, container)
@@ -95,6 +99,7 @@ class KdumpSource(Layer):
 
     def _run_of(self, table: PageTable, view: memoryview, pfn: int, end: int, *, keep: bool, salvage: bool) -> None:
         """Fill *view* with the pages [pfn, end) of one file."""
+        extent = self._extent(table)
         begin, rank, bits = pfn, -1, table.stored(pfn, end - pfn)
         while pfn < end:
             run = ones(bits) if bits & 1 else zeros(bits) if bits else end - pfn
@@ -106,7 +111,7 @@ class KdumpSource(Layer):
                     self._stored(table, part, pfn, rank, keep=keep, salvage=salvage)
                     rank += run
                 else:
-                    self._left_out(part, pfn, run)
+                    self._left_out(extent, part, pfn, run)
             except OldmemReadError as error:
                 raise error.moved(good=at + error.good) from error.__cause__
             pfn, bits = pfn + run, bits >> run
@@ -120,14 +125,33 @@ class KdumpSource(Layer):
         cause = NO_MEMORY if self._memory_at(pfn) is None else "the file of the split dump that has this page was not given"
         raise OldmemReadError(self.path, pfn * PAGE_SIZE, cause, kind="missing")
 
-    def _left_out(self, view: memoryview, pfn: int, pages: int) -> None:
-        """Pages that are not stored: zeros where the dump level proves it, else OldmemReadError."""
+    def _extent(self, table: PageTable) -> Extent:
+        """What is in a file. Its bitmap is counted to the end before the first page is served: were a bit lost, each page behind it
+        would be another one.
+
+        Raises OldmemReadError.
+        """
+        if table.extent is None:
+            table.extent = try_to_measure(table, self._memory, None)
+        if isinstance(table.extent, ImageError):
+            cause = str(table.extent).removeprefix(f"{table.file.name}: ")
+            raise OldmemReadError(table.file.path, table.header.bitmap2, cause) from table.extent
+        assert table.extent is not None
+        return table.extent
+
+    def _left_out(self, extent: Extent, view: memoryview, pfn: int, pages: int) -> None:
+        """Pages that are not stored: zeros where it is proven that only zero pages were left out, else OldmemReadError."""
         done = 0
         while done < pages:
             memory = self._memory_at(pfn + done)
-            if memory is None or not self._zero:
-                kind: ReadErrorKind = "missing" if memory is None else "filtered"
-                cause = NO_MEMORY if memory is None else f"left out by the writer of the dump (dump level {self.container.dump_level})"
+            if memory is None or not self._zero or not extent.whole or extent.keeps_zeros:
+                kind: ReadErrorKind = "missing"
+                if memory is None:
+                    cause = NO_MEMORY
+                elif pfn + done >= extent.told:
+                    cause = _NOT_WRITTEN
+                else:
+                    kind, cause = "filtered", f"left out by the writer of the dump (dump level {self.container.dump_level})"
                 raise OldmemReadError(self.path, (pfn + done) * PAGE_SIZE, cause, good=done * PAGE_SIZE, kind=kind)
             count = min(pages - done, memory.end // PAGE_SIZE - pfn - done)
             view[done * PAGE_SIZE:(done + count) * PAGE_SIZE] = bytes(count * PAGE_SIZE)
@@ -182,14 +206,16 @@ class KdumpSource(Layer):
 
     def absences(self) -> tuple[Absence, ...]:
         """See Source. Counted by the bitmaps; pages whose data an incomplete dump lacks are not known before they are read."""
-        kept = total(self._memory)
-        missing = kept - sum(total(overlap(self._memory, table.header.start * PAGE_SIZE, table.header.end * PAGE_SIZE))
-                             for table in self._tables)
+        missing, filtered = total(self._memory), 0
         try:
-            stored = sum(table.rank(table.header.end) for table in self._tables) * PAGE_SIZE
+            for table in self._tables:
+                extent = self._extent(table)
+                told = total(overlap(self._memory, table.header.start * PAGE_SIZE, extent.told * PAGE_SIZE))
+                missing -= told
+                if not self._zero or not extent.whole or extent.keeps_zeros:
+                    filtered += max(told - table.rank(table.header.end) * PAGE_SIZE, 0)
         except OldmemReadError:
             return super().absences()
-        filtered = 0 if self._zero else max(kept - missing - stored, 0)
         return sum_up((*super().absences(), Absence("missing", missing), Absence("filtered", filtered)))
 
     def next_data(self, position: int, end: int) -> tuple[int, int]:
@@ -222,9 +248,9 @@ def _span_end(table: PageTable, entries: Sequence[Entry], number: int) -> int:
 
 
 def _refuse(table: PageTable, entry: Entry) -> None:
-    offset, size, *_ = entry
-    if offset == 0 and table.header.status & INCOMPLETE:
-        raise OldmemReadError(table.file.path, 0, "the dump is incomplete: its writer did not get to this page", kind="missing")
+    offset, size, flags, _ = entry
+    if size == flags == 0 and table.unfinished:
+        raise OldmemReadError(table.file.path, 0, _NOT_WRITTEN, kind="missing")
     if not 0 < size <= PAGE_SIZE:
         raise DamagedError(f"damaged page descriptor: {size:#x} bytes of data at {offset:#x} (1 to 0x1000 are possible)")
     if offset <= table.header.descriptors:
