@@ -178,7 +178,7 @@ def test_one_processor_alone_begins_nothing(monkeypatch: pytest.MonkeyPatch) -> 
     assert ahead.threads() == 0
     assert Ahead().limit == 0
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)))
-    assert ahead.threads() == 4
+    assert ahead.threads() == 2
 
 
 def test_where_no_thread_can_be_started_it_goes_on_without(monkeypatch: pytest.MonkeyPatch) -> None:

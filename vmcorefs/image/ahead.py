@@ -14,7 +14,7 @@ from queue import SimpleQueue
 
 from vmcorefs.errors import OldmemReadError
 
-THREADS_LIMIT = 4  # each one holds a block, a decoder and what it has decoded
+THREADS_LIMIT = 2  # each one holds a block and a decoder, of xz some 8 MiB: four would not fit into the 64 MiB of a daemon
 
 
 def threads() -> int:
