@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from tests.builders.containers.avml import FIELDS, IDENTIFIER, avml, block, header, stream
 from tests.image.bad_disk import BadDisk
-from tests.image.model import PAGE, check_all, check_read, error_at, opened, page_of, refusal
+from tests.image.model import PAGE, check_all, check_read, error_at, never_wrong, opened, page_of, refusal
 from tests.image.opening import cost_of_opening
 from vmcorefs.errors import ImageError
 from vmcorefs.image import open_image
@@ -26,7 +26,7 @@ EXAMPLES = int(os.environ.get("VMCOREFS_EXAMPLES", "60"))
 SIZE = 40 * PAGE  # of a block here
 MEMORY = b"".join(bytes(PAGE) if 60 <= n < 130 else page_of(n) for n in range(200))
 GOOD = avml([(0, MEMORY)], SIZE)  # blocks at 0, 40, 120, 160
-MODEL: dict[int, bytes | str] = {n: MEMORY[n * PAGE:(n + 1) * PAGE] for n in range(200)}
+MODEL = {n: MEMORY[n * PAGE:(n + 1) * PAGE] for n in range(200)}
 
 
 @pytest.fixture
@@ -166,10 +166,22 @@ def test_cut_off_within_the_first_header_nothing_is_left(path: Path, size: int) 
     assert "no block is in it" in refusal(path, GOOD[:size])
 
 
-def test_something_behind_the_last_block(path: Path) -> None:
-    with opened(path, GOOD + bytes(5000)) as source:
-        assert f"no block's header is at {len(GOOD):#x}" in str(source.container.incomplete)
+@pytest.mark.parametrize("rest", [b"x", bytes(5000), random.Random(7).randbytes(5000)], ids=["byte", "zeros", "garbage"])
+def test_something_behind_the_last_block(path: Path, rest: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened(path, GOOD + rest) as source:
+        assert source.container.incomplete is None
+        assert f"no block's header is at {len(GOOD):#x}, and {len(rest):#x} bytes follow" in source.container.problems[0]
         check_all(source, MODEL, 202, reads=5)
+    monkeypatch.setattr("vmcorefs.image.trailing.S_ISBLK", lambda mode: mode)
+    with opened(path, GOOD + rest) as source:
+        assert (source.container.incomplete, source.container.problems) == (None, ())
+        check_all(source, MODEL, 202, reads=5)
+
+
+@pytest.mark.parametrize("field", ["magic", "version"])
+def test_a_damaged_header_of_the_last_block_is_no_end(path: Path, field: str) -> None:
+    with opened(path, with_header(PLACES[3], field, 5)) as source:
+        assert f"no block's header is at {PLACES[3]:#x}" in str(source.container.incomplete)
 
 
 # -- damaged -----------------------------------------------------------------------------------------------------------------
@@ -213,14 +225,51 @@ def test_a_length_that_lies_is_found_out(path: Path, value: int) -> None:
         assert source.pread(80 * PAGE, 0) == MEMORY[:80 * PAGE]
 
 
-def test_a_block_whose_size_is_another_than_its_stream_s(path: Path) -> None:
-    for more in (-PAGE, -1, 1, PAGE):
+def test_a_block_whose_size_is_another_than_its_stream_s_is_broken_as_a_whole(path: Path) -> None:
+    for more in (-SIZE + 65536, -65536, -PAGE, -1, 1, PAGE, 65536):
         packed = stream(MEMORY[:SIZE])
-        data = header(0, SIZE + more) + packed + struct.pack("<Q", len(packed))
-        with opened(path, data) as source:
-            whole = 131072 if more < 0 else SIZE
-            assert source.read_some(SIZE, 0)[:65536] == MEMORY[:65536]
-            assert error_at(source, 0, SIZE + more).good <= whole
+        bad = header(0, SIZE + more) + packed + struct.pack("<Q", len(packed))
+        for data in (block(1 << 20, b"x") + bad, block(1 << 20, b"x") + bad + b"garbage"):
+            with opened(path, data) as source:
+                for _ in range(2):
+                    for address in (0, 65536 - 1, SIZE + more - 1):
+                        error = error_at(source, max(min(address, SIZE + more - 1), 0))
+                        assert (error.kind, error.offset) == ("broken", len(block(1 << 20, b"x")))
+                        assert f"has {SIZE + more:#x} bytes by its header here, its chunks have " in error.cause
+
+
+@pytest.mark.parametrize("bit", range(46))
+@pytest.mark.parametrize("field", ["first", "last"])
+def test_no_bit_of_an_address_shifts_memory(path: Path, field: str, bit: int) -> None:
+    offset, size = FIELDS[field]
+    for place in (PLACES[1], PLACES[3]):
+        right = int.from_bytes(GOOD[place + offset:place + offset + size], "little")
+        path.write_bytes(with_header(place, field, right ^ 1 << bit))
+        try:
+            source = open_image(path)
+        except ImageError:
+            continue
+        with source:
+            area = (40, 80) if place == PLACES[1] else (160, 200)
+            never_wrong(source, {n: MODEL[n] for n in MODEL if not area[0] <= n < area[1]}, min(area[0], source.size // PAGE))
+            for number in range(*area):
+                assert MODEL[number][:source.size - number * PAGE].startswith(source.read_some(PAGE, number * PAGE))
+            if place == PLACES[1]:  # behind it blocks are left out, which are zero only where it ends there
+                assert all(source.read_some(PAGE, n * PAGE) in {b"", bytes(PAGE)} for n in range(81, 120))
+
+
+@pytest.mark.parametrize("bit", range(8 * 4))
+def test_no_bit_of_a_chunk_s_header_shifts_memory(path: Path, bit: int) -> None:
+    for number in range(len(CHUNKS)):
+        data = bytearray(GOOD)
+        data[CHUNKS[number][0] + bit // 8] ^= 1 << bit % 8
+        with opened(path, bytes(data)) as source:
+            assert never_wrong(source, MODEL, 200) or number == 0  # without the identifier all else is right
+    for number in (1, 2, 3):  # the size that it unpacks to
+        data = bytearray(GOOD)
+        data[CHUNKS[number][0] + 8] ^= 1 << bit % 8
+        with opened(path, bytes(data)) as source:
+            assert never_wrong(source, MODEL, 200)
 
 
 def with_chunk(first: bytes, *, memory: int = SIZE) -> bytes:

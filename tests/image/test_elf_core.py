@@ -19,6 +19,7 @@ from tests.builders.containers.elf import E_FIELDS, EHDR, P_FIELDS, PHDR, PRPSIN
 from tests.image.opening import cost_of_opening, kind_at, opened, refusal
 from vmcorefs.errors import ImageError
 from vmcorefs.image import open_image
+from vmcorefs.image.elf_doubts import covered
 from vmcorefs.ranges import Range
 
 PAGE = 4096
@@ -314,6 +315,189 @@ def test_every_page_equals_the_model(loads: list[Load], lost: int, rng: random.R
                 assert source.read_some(size, start) == expected_bytes
 
 
+# -- PT_LOADs that contradict each other --------------------------------------------------------------------------------------
+
+THREE = [Load(0, RANDOM[:16 * PAGE]), Load(20 * PAGE, RANDOM[16 * PAGE:36 * PAGE]), Load(50 * PAGE, RANDOM[36 * PAGE:])]
+THREE_MODEL = {load.paddr // PAGE + n: load.data[n * PAGE:(n + 1) * PAGE] for load in THREE for n in range(len(load.data) // PAGE)}
+THREE_FILES = {"makedumpfile": elf.core(THREE, NOTES), "kernel": elf.kernel(THREE, NOTES), "zgetdump": elf.zgetdump(THREE, NOTES),
+               "QEMU": elf.qemu(THREE, cpu(1))}
+
+
+@pytest.mark.parametrize("writer", THREE_FILES)
+@pytest.mark.parametrize("damage", [-1, 1, -7, -PAGE, PAGE, -MIB, 5 * PAGE, -5 * PAGE])
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_a_damaged_p_offset_gives_no_wrong_byte(path: Path, writer: str, damage: int, number: int) -> None:
+    data = bytearray(THREE_FILES[writer])
+    phoff = int.from_bytes(data[32:40], "big")
+    at = phoff + (number + 1) * PHDR + P_FIELDS["p_offset"][0]
+    right = int.from_bytes(data[at:at + 8], "big")
+    if (number, damage < 0) in {(0, True), (2, False)}:
+        return  # into the notes, beyond the end: nothing else of the file is there
+    if right + damage < phoff + 4 * PHDR:
+        return
+    data[at:at + 8] = (right + damage).to_bytes(8, "big")
+    with opened(path, bytes(data)) as source:
+        told = next(text for text in source.container.problems if "both take the file's bytes" in text)
+        assert all(f"{phoff + (n + 1) * PHDR:#x}" in told for n in ((number - 1, number) if damage < 0 else (number, number + 1))) or \
+            damage < -16 * PAGE
+        broken = 0
+        for page, content in THREE_MODEL.items():
+            got = source.read_some(PAGE, page * PAGE)
+            assert content.startswith(got), hex(page)
+            if len(got) < PAGE:
+                broken += kind_at(source, page * PAGE + len(got)) == "broken"
+        assert broken
+
+
+def test_a_p_filesz_that_is_too_large_breaks_only_what_is_not_its_own(path: Path) -> None:
+    data = bytearray(THREE_FILES["makedumpfile"])
+    at = EHDR + PHDR + P_FIELDS["p_filesz"][0]
+    data[at:at + 16] = struct.pack(">QQ", 17 * PAGE, 17 * PAGE)
+    with opened(path, bytes(data)) as source:
+        assert source.pread(16 * PAGE, 0) == RANDOM[:16 * PAGE]
+        assert kind_at(source, 16 * PAGE) == kind_at(source, 20 * PAGE) == "broken"
+        assert source.pread(19 * PAGE, 21 * PAGE) == RANDOM[17 * PAGE:36 * PAGE]
+        assert "memory there is broken" in source.container.problems[0]
+
+
+def test_the_same_bytes_for_the_same_addresses_are_no_contradiction(path: Path) -> None:
+    """QEMU with paging=true: virtual aliases."""
+    data = elf.core([Load(0, RANDOM[:16 * PAGE]), Load(4 * PAGE, RANDOM[4 * PAGE:8 * PAGE], offset=EHDR + 3 * PHDR + 4 * PAGE)])
+    with opened(path, data) as source:
+        assert source.container.problems == ()
+        assert source.pread(16 * PAGE, 0) == RANDOM[:16 * PAGE]
+
+
+@pytest.mark.parametrize("damage", [1, -1, PAGE, 4 * PAGE + 5, 6 * PAGE, -5 * PAGE])
+@pytest.mark.parametrize("content", [RANDOM, bytes(64 * PAGE)], ids=["random", "zeros"])
+def test_memory_of_two_that_overlaps_in_parts_is_told(path: Path, content: bytes, damage: int) -> None:
+    """Even if the bytes are the same: the rest of one of them is not where it was."""
+    loads = [Load(0, content[:16 * PAGE]), Load(16 * PAGE + damage, content[16 * PAGE:32 * PAGE]), Load(32 * PAGE, content[32 * PAGE:])]
+    with opened(path, elf.core(loads, NOTES)) as source:
+        (problem,) = source.container.problems
+        pair = (1, 2) if damage < 0 else (2, 3)
+        assert f"PT_LOADs {pair[0]} and {pair[1]} (" in problem or f"PT_LOADs {pair[1]} and {pair[0]} (" in problem
+        assert "and each more besides: one is damaged" in problem
+        assert all(f"{EHDR + n * PHDR:#x}" in problem for n in pair)
+
+
+def test_an_image_that_lies_in_two_ranges_is_no_contradiction(path: Path) -> None:
+    """The kernel's, where a range of memory ends within it."""
+    loads = [Load(10 * PAGE, RANDOM[10 * PAGE:30 * PAGE]), Load(0, RANDOM[:16 * PAGE]), Load(16 * PAGE, RANDOM[16 * PAGE:])]
+    with opened(path, elf.kernel(loads, NOTES)) as source:
+        assert source.container.problems == ()
+        assert source.pread(64 * PAGE, 0) == RANDOM
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(1, 12)), min_size=1, max_size=7))
+def test_covered_equals_the_model(rows: list[tuple[int, int]]) -> None:
+    ranges = [(start, start + size) for start, size in rows]
+    others = [{at for n, (a, b) in enumerate(ranges) if n != number for at in range(a, b)} for number in range(len(ranges))]
+    assert covered(ranges) == [set(range(*span)) <= others[number] for number, span in enumerate(ranges)]
+
+
+@pytest.mark.parametrize("kind", [0, 2, 3, 5, 6, 7, 9, 0x80000001, 0x6474E550])
+def test_a_program_header_of_another_type_is_told(path: Path, kind: int) -> None:
+    data = bytearray(THREE_FILES["makedumpfile"])
+    at = EHDR + 2 * PHDR
+    data[at:at + 4] = kind.to_bytes(4, "big")
+    with opened(path, bytes(data)) as source:
+        (problem,) = source.container.problems
+        assert f"program header 2 at offset {at:#x} has the p_type {kind:#x}, which no dump has: it is not read" in problem
+        assert kind_at(source, 20 * PAGE) == "missing"
+
+
+@pytest.mark.parametrize("writer", ["makedumpfile", "QEMU", "zgetdump"])
+@pytest.mark.parametrize(("damage", "words"), [(-1, "takes bytes of the notes for memory"), (1, "no program leaves such a gap"),
+                                               (-100, "takes bytes of the notes for memory"), (24, "no program leaves such a gap")])
+def test_the_first_data_begin_where_the_notes_end(path: Path, writer: str, damage: int, words: str) -> None:
+    load = [Load(MIB, RANDOM)]
+    data = bytearray({"makedumpfile": elf.core(load, NOTES), "QEMU": elf.qemu(load, NOTES), "zgetdump": elf.zgetdump(load, NOTES)}[writer])
+    phoff = int.from_bytes(data[32:40], "big")
+    at = phoff + PHDR + P_FIELDS["p_offset"][0]
+    data[at:at + 8] = (int.from_bytes(data[at:at + 8], "big") + damage).to_bytes(8, "big")
+    with opened(path, bytes(data)) as source:
+        (problem,) = source.container.problems
+        assert words in problem
+        assert f"PT_LOAD 1 (program header at offset {phoff + PHDR:#x})" in problem
+        if damage < 0:
+            assert kind_at(source, MIB) == kind_at(source, MIB + len(RANDOM) - 1) == "broken"
+
+
+def test_notes_that_are_too_long_break_no_memory(path: Path) -> None:
+    data = bytearray(THREE_FILES["makedumpfile"])
+    at = EHDR + P_FIELDS["p_filesz"][0]
+    data[at:at + 8] = (int.from_bytes(data[at:at + 8], "big") + 5 * PAGE).to_bytes(8, "big")
+    with opened(path, bytes(data)) as source:
+        assert "the notes at" in source.container.problems[0]
+        assert source.pread(16 * PAGE, 0) == RANDOM[:16 * PAGE]
+
+
+@pytest.mark.parametrize("writer", [*THREE_FILES])
+def test_a_number_of_program_headers_that_is_too_small_is_told(path: Path, writer: str) -> None:
+    data = bytearray(THREE_FILES[writer])
+    phoff = int.from_bytes(data[32:40], "big")
+    data[56:58] = (3).to_bytes(2, "big")
+    with opened(path, bytes(data)) as source:
+        assert f"behind the last of 3 program headers, at {phoff + 3 * PHDR:#x}, is one more PT_LOAD" in source.container.problems[0]
+        assert kind_at(source, 50 * PAGE) == "missing"
+
+
+def test_notes_at_a_wrong_place_break_no_memory(path: Path) -> None:
+    data = bytearray(THREE_FILES["QEMU"])
+    phoff = int.from_bytes(data[32:40], "big")
+    at = phoff + P_FIELDS["p_offset"][0]
+    right = int.from_bytes(data[at:at + 8], "big")
+    for damage in (24, 0x130, PAGE, MIB):
+        data[at:at + 8] = (right + damage).to_bytes(8, "big")
+        with opened(path, bytes(data)) as source:
+            assert source.pread(16 * PAGE, 0) == RANDOM[:16 * PAGE]
+
+
+@pytest.mark.parametrize("damage", [PAGE, 1 << 20, 1 << 40, -PAGE])
+def test_p_vaddr_that_does_not_belong_to_p_paddr_is_told(path: Path, damage: int) -> None:
+    for number in range(3):
+        data = bytearray(THREE_FILES["makedumpfile"])
+        at = EHDR + (number + 1) * PHDR + P_FIELDS["p_paddr"][0]
+        right = int.from_bytes(data[at:at + 8], "big")
+        if right + damage < 0:
+            continue
+        data[at:at + 8] = (right + damage).to_bytes(8, "big")
+        with opened(path, bytes(data)) as source:
+            if right:  # p_vaddr 0 may be: not given
+                assert f"its p_paddr {right + damage:#x} and its p_vaddr {right:#x} do not belong together" in \
+                    " ".join(source.container.problems)
+
+
+def test_the_kernel_image_and_identity_base_of_610_are_no_problem(path: Path) -> None:
+    base = 0x30000000000
+    loads = [Load(10 * PAGE, RANDOM[10 * PAGE:14 * PAGE], vaddr=0x3FFE0000000), Load(0, RANDOM[:32 * PAGE], vaddr=base),
+             Load(40 * PAGE, RANDOM[32 * PAGE:], vaddr=base + 40 * PAGE)]
+    with opened(path, elf.kernel(loads, NOTES)) as source:
+        assert source.container.problems == ()
+
+
+@pytest.mark.parametrize("header", [bytes(PHDR), elf.phdr(0x6474E551, 6, 0, 0, 0, 0, 1 << 20, 16), elf.phdr(1, 7, 0, 0, 0, 0, 0, 0)])
+def test_program_headers_without_memory_are_no_problem(path: Path, header: bytes) -> None:
+    begin = EHDR + 3 * PHDR
+    data = elf.ehdr(EHDR, 3) + elf.phdr(4, 0, begin, 0, 0, len(NOTES), len(NOTES), 0) + header \
+        + elf.phdr(1, 7, begin + len(NOTES), 0, 0, PAGE, PAGE, PAGE) + NOTES + RANDOM[:PAGE]
+    with opened(path, data) as source:
+        assert source.container.problems == ()
+        assert source.pread(PAGE, 0) == RANDOM[:PAGE]
+
+
+def test_zeros_of_zgetdump_are_believed_only_where_the_file_ends_with_its_data(path: Path) -> None:
+    """Else p_filesz of the last PT_LOAD is damaged."""
+    loads = [Load(0, RANDOM[:64 * PAGE].ljust(MIB, b"x")), Load(MIB, b"", memsz=MIB)]
+    data = elf.zgetdump(loads, NOTES)
+    with opened(path, data) as source:
+        assert source.pread(MIB, MIB) == bytes(MIB)
+    with opened(path, data + RANDOM) as source:
+        assert kind_at(source, MIB) == "filtered"
+
+
 # -- secure execution --------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("order", [">", "<"])
@@ -498,19 +682,22 @@ def test_random_damage_of_the_headers_is_never_more_than_an_error(path: Path) ->
 MOST = 100_000  # KiB, Python itself included
 
 
-def _phdrs(count: int, paddr: array[int], size: int, offset: int) -> bytes:
+def _phdrs(count: int, paddr: array[int], size: int, offset: int, room: int) -> bytes:
     row = struct.Struct(">IIQQQQQQ")
-    return b"".join(row.pack(1, 7, offset, 0, paddr[n], size, size, PAGE) for n in range(count))
+    return b"".join(row.pack(1, 7, offset + n * room, 0, paddr[n], size, size, PAGE) for n in range(count))
 
 
-def _huge(path: Path, order: list[int], step: int, size: int) -> None:
+def _huge(path: Path, order: list[int], step: int, size: int, *, room: int | None = None) -> None:
+    """PT_LOADs of *size* bytes, *room* (default: as many) of the file for each, at *step* times the numbers of *order*."""
     count = len(order)
+    room = size if room is None else room
     begin = EHDR + 64 + count * PHDR
     with path.open("wb") as file:
         file.write(elf.ehdr(EHDR + 64, 0xFFFF, sections=(EHDR, 1, 0), shentsize=64))
         file.write(struct.pack(">IIQQQQIIQQ", 0, 0, 0, 0, 0, 1, 0, count, 0, 0))
-        file.write(_phdrs(count, array("Q", (n * step for n in order)), size, begin))
+        file.write(_phdrs(count, array("Q", (n * step for n in order)), size, begin, room))
         file.write(RANDOM[:PAGE])
+        file.truncate(begin + min(count * room, 1 << 42))
 
 
 def test_half_a_million_program_headers_in_any_order_take_bounded_memory(path: Path) -> None:
@@ -550,6 +737,15 @@ def test_overlaps_up_to_the_limit_take_bounded_time(path: Path) -> None:
     _huge(path, list(range(20_000)), PAGE, 1 << 40)
     cost = cost_of_opening(path)
     assert cost.said.startswith("opened ")
+    assert cost.memory < MOST
+    assert cost.seconds < 20
+
+
+@pytest.mark.parametrize("room", [0, 1, PAGE - 1])
+def test_program_headers_that_all_take_the_same_bytes_are_refused(path: Path, room: int) -> None:
+    _huge(path, list(range(1 << 19)), PAGE, PAGE, room=room)
+    cost = cost_of_opening(path)
+    assert "4096 of its PT_LOADs and more take bytes of the file that another one has for other addresses" in cost.said
     assert cost.memory < MOST
     assert cost.seconds < 20
 

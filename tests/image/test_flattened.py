@@ -19,6 +19,7 @@ from tests.builders.containers.kdump import Kdump
 from tests.image.bad_disk import BadDisk
 from tests.image.model import PAGE, check_all, error_at, opened, page_of, refusal
 from tests.image.opening import cost_of_opening
+from tests.image.samples import sample
 from vmcorefs.errors import OldmemReadError
 from vmcorefs.image.file import ImageFile
 from vmcorefs.image.flattened import FlattenedFile
@@ -68,8 +69,16 @@ def test_records_in_any_order(path: Path, order: str) -> None:
 
 def test_what_makedumpfile_writes_takes_few_chains(path: Path) -> None:
     with inside(path, flattened(makedumpfile_order())) as file:
-        assert len(file._chains) <= 6
+        assert len(file._records.chains) + len(file._records.overlays) <= 6
         assert file.pread(file.size, 0) == PLAIN
+
+
+@pytest.mark.parametrize("name", ["synth.kdump-flat", "r32.qemu.kdump-zlib"])
+def test_the_gaps_of_real_dumps_are_no_problem(name: str) -> None:
+    with FlattenedFile(ImageFile(sample(name))) as file:
+        assert file.problems == ()
+        assert file._gaps() == []
+        assert len(file.pread(file.size, 0)) == file.size
 
 
 def test_whatever_follows_the_end_record_does_not_matter(path: Path) -> None:
@@ -98,6 +107,33 @@ def test_closing_closes_the_file(path: Path) -> None:
 # -- the file inside, against what makedumpfile -R would make of it ----------------------------------------------------------
 
 
+def recorded(records: list[tuple[int, bytes]]) -> bytes:
+    """A 1 for each byte that a record has."""
+    return rebuilt([(offset, bytes([1]) * len(data)) for offset, data in records])
+
+
+def good_from(there: bytes, start: int, size: int) -> int:
+    """How many bytes can be read at *start* before the first one that no record has."""
+    hole = there.find(0, start)
+    return size if hole < 0 else min(size, hole - start)
+
+
+def contradicting(records: list[tuple[int, bytes]]) -> bool:
+    """Whether a record has other bytes than one before it for the same place."""
+    known: dict[int, set[int]] = {}
+    for offset, data in records:
+        for at, byte in enumerate(data, offset):
+            known.setdefault(at, set()).add(byte)
+    return any(len(values) > 1 for values in known.values())
+
+
+@pytest.mark.parametrize("size", [0x1D0, 5000, 50_000])
+def test_zeros_that_kept_a_place_are_no_problem(path: Path, size: int) -> None:
+    with opened(path, flattened([(0, bytes(size)), *pieces(PLAIN, 3000, size), (0, PLAIN[:size])])) as source:
+        assert source.container.problems == ()
+        check_all(source, MODEL, 102, reads=5)
+
+
 @settings(max_examples=EXAMPLES * 5, deadline=None)
 @given(st.integers(0, 100_000))
 def test_any_records_give_what_makedumpfile_rebuilds(seed: int) -> None:
@@ -109,15 +145,16 @@ def test_any_records_give_what_makedumpfile_rebuilds(seed: int) -> None:
         data = rng.randbytes(rng.choice((1, 3, 17, 500)))
         records.append((position, data))
         position += len(data)
-    plain = rebuilt(records)
+    plain, there = rebuilt(records), recorded(records)
     with tempfile.TemporaryDirectory() as folder, inside(Path(folder) / "dump", flattened(records)) as file:
         assert file.incomplete is None
         assert file.size == len(plain)
-        assert file.pread(len(plain), 0) == plain
         for _ in range(20):
-            start = rng.randrange(len(plain))
+            start = rng.choice((0, rng.randrange(len(plain))))
             size = rng.randrange(len(plain) - start + 1)
-            assert file.pread(size, start) == plain[start:start + size]
+            assert file.read_some(size, start) == plain[start:start + good_from(there, start, size)]
+        assert any("no record of the flattened file has" in text for text in file.problems) == (0 in there)
+        assert any("two records" in text and "the later one is used" in text for text in file.problems) == contradicting(records)
 
 
 def test_long_chains_between_others(path: Path) -> None:
@@ -129,19 +166,129 @@ def test_long_chains_between_others(path: Path) -> None:
         if i % 100 == 0:
             records.append((600_000 + i, b[i:i + 100]))
     with inside(path, flattened(records)) as file:
-        assert len(file._chains) == 3
-        plain = rebuilt(records)
-        assert file.pread(len(plain), 0) == plain
+        assert len(file._records.chains) == 3
+        plain, there = rebuilt(records), recorded(records)
         for _ in range(200):
             start = rng.randrange(len(plain))
-            assert file.read_some(700, start) == plain[start:start + 700]
+            assert file.read_some(700, start) == plain[start:start + good_from(there, start, 700)]
 
 
-def test_gaps_are_zero(path: Path) -> None:
-    with inside(path, flattened([(100, b"abc"), (5000, b"d")])) as file:
-        assert file.pread(5001, 0) == bytes(100) + b"abc" + bytes(5000 - 103) + b"d"
-        assert error_at(file, 5001).kind == "missing"
-        assert error_at(file, 4990, 100).good == 11
+def test_gaps_where_nothing_is_known_are_missing(path: Path) -> None:
+    with inside(path, flattened([(0, b"abc"), (5000, b"d")])) as file:
+        assert file.pread(3, 0) == b"abc"
+        assert error_at(file, 3).kind == error_at(file, 5001).kind == "missing"
+        assert error_at(file, 0, 100).good == 3
+        assert file.pread(1, 5000) == b"d"
+        assert "no record of the flattened file has the bytes 0x3-0x1388 of the dump in it (0x1385 bytes in 1 part(s))" in file.problems[0]
+
+
+# -- gaps that the writers leave, and others ---------------------------------------------------------------------------------
+
+
+def test_the_gaps_that_makedumpfile_leaves_are_zeros_of_the_file(path: Path) -> None:
+    """Main header, sub header and notes, the bits of both bitmaps up to the last page, and all behind them."""
+    half = (DUMP.descriptors - DUMP.bitmap) // 2
+    bits = -(-int.from_bytes(PLAIN[PAGE + 0x60:PAGE + 0x68], "big") // 8)
+    assert bits < half
+    notes = int.from_bytes(PLAIN[PAGE + 0x30:PAGE + 0x38], "big") + int.from_bytes(PLAIN[PAGE + 0x38:PAGE + 0x40], "big")
+    stored = [(0, 0x1D0), (PAGE, notes), (DUMP.bitmap, DUMP.bitmap + bits), (DUMP.bitmap + half, DUMP.bitmap + half + bits),
+              (DUMP.descriptors, len(PLAIN))]
+    with inside(path, flattened([(a, PLAIN[a:b]) for a, b in stored])) as file:
+        assert file.problems == ()
+        assert file.pread(file.size, 0) == PLAIN
+    for number, (a, b) in enumerate(stored):  # and if it is one byte more, that byte is missing
+        parts = [*stored[:number], (a, b - 1 - (number == 4)), *([(b - 1, b)] if number == 4 else []), *stored[number + 1:]]
+        lost = b - 1 - (number == 4)
+        with inside(path, flattened([(x, PLAIN[x:y]) for x, y in parts])) as file:
+            if number == 0:  # without its header nothing is known of the dump
+                assert "no record" in file.problems[0]
+                continue
+            assert f"has the bytes {lost:#x}-{lost + 1:#x} of the dump in it (0x1 bytes in 1 part(s))" in file.problems[0]
+            assert error_at(file, lost).kind == "missing"
+            assert file.read_some(file.size, 0) == PLAIN[:lost]
+
+
+@pytest.mark.parametrize("version", [1, 3, 4, 5])
+def test_an_older_sub_header_is_shorter(path: Path, version: int) -> None:
+    plain = bytearray(replace(DUMP, notes=b"").build())
+    plain[8:12] = version.to_bytes(4, "big")
+    end = PAGE + {1: 0xC, 3: 0x30, 4: 0x40, 5: 0x50}[version]
+    begin = int.from_bytes(plain[0x1B0:0x1B4], "big") * PAGE + PAGE
+    plain[end:begin] = bytes(begin - end)
+    with inside(path, flattened([(0, bytes(plain[:end])), (begin, bytes(plain[begin:]))])) as file:
+        assert file.problems == ()
+        assert file.pread(file.size, 0) == plain
+
+
+def test_a_sub_header_that_is_written_again_is_no_problem(path: Path) -> None:
+    """makedumpfile --config: update_eraseinfo_of_sub_header()."""
+    before = bytearray(PLAIN[PAGE:PAGE + 104])
+    before[0x40:0x50] = b"x" * 16
+    with opened(path, flattened([(0, PLAIN[:PAGE]), (PAGE, bytes(before)), *pieces(PLAIN, 3000, PAGE + 104),
+                                 (PAGE, PLAIN[PAGE:PAGE + 104])])) as source:
+        assert source.container.problems == ()
+        check_all(source, MODEL, 102, reads=5)
+
+
+def test_headers_that_differ_are_told_and_the_later_one_counts(path: Path) -> None:
+    changed = bytearray(PLAIN[:0x1D0])
+    changed[0x20] ^= 1
+    with opened(path, flattened([(0, bytes(changed)), *pieces(PLAIN, 3000, 0x1D0), (0, PLAIN[:0x1D0])])) as source:
+        (problem,) = source.container.problems
+        assert "two records of the flattened file have the bytes 0x0-0x1d0" in problem
+        assert "(from 0x1000 on): the later one is used, as makedumpfile -R does" in problem
+        check_all(source, MODEL, 102, reads=5)
+
+
+CORE = elf.core([elf.Load(0, page_of(1) * 30), elf.Load(64 * PAGE, page_of(2) * 30)], elf.cpu(0))
+CORE_PAGES = {n: (page_of(1) if n < 32 else page_of(2)) for n in (*range(30), *range(64, 94))}
+
+
+def test_the_same_record_twice_is_no_problem(path: Path) -> None:
+    records = pieces(CORE, 10_000)
+    with opened(path, flattened([*records, records[7]])) as source:
+        assert source.container.problems == ()
+        assert source.pread(30 * PAGE, 0) == page_of(1) * 30
+
+
+@pytest.mark.parametrize("damage", [1 << 40, 1 << 20, 1 << 14, 1 << 12, 1, -1, -(1 << 12), -(1 << 14)])
+@pytest.mark.parametrize("core", [CORE, elf.core([elf.Load(0, bytes(PAGE) * 30), elf.Load(64 * PAGE, page_of(2) * 30)], elf.cpu(0))],
+                         ids=["full", "zeros"])
+def test_a_damaged_offset_of_a_record_gives_no_wrong_byte_of_memory(path: Path, core: bytes, damage: int) -> None:
+    records = pieces(core, 10_000)
+    with opened(path, core) as source:
+        right = {n: source.pread(PAGE, n * PAGE) for n in CORE_PAGES}
+    for number in range(2, len(records)):  # the first one has the headers
+        moved = [*records]
+        offset, data = moved[number]
+        moved[number] = offset + damage, data
+        if offset + damage < 10_000:
+            continue
+        with opened(path, flattened(moved)) as source:
+            assert "no record of the flattened file has" in " ".join(source.container.problems)
+            errors = 0
+            for page, content in right.items():
+                got = source.read_some(PAGE, page * PAGE)
+                assert content.startswith(got)
+                errors += got != content
+            assert errors
+
+
+def test_padding_of_notes_is_skipped_by_makedumpfile(path: Path) -> None:
+    """write_elf_eraseinfo() begins at a multiple of 4 behind the notes."""
+    begin = 64 + 3 * 56
+    end = begin + len(elf.cpu(0))
+    core = bytearray(CORE)
+    core[end - 3:end] = bytes(3)
+    with inside(path, flattened([(0, bytes(core[:end - 3])), (end, bytes(core[end:]))])) as file:
+        assert file.problems == ()
+        assert file.pread(file.size, 0) == core
+    with inside(path, flattened([(0, bytes(core[:end - 4])), (end, bytes(core[end:]))])) as file:
+        assert error_at(file, end - 4).kind == "missing"
+
+
+def test_lost_program_headers_are_not_taken_for_none(path: Path) -> None:
+    assert "program headers cannot be read" in refusal(path, flattened([(0, CORE[:64 + 2 * 56]), *pieces(CORE, 5000, 64 + 3 * 56)]))
 
 
 # -- cut off and damaged -----------------------------------------------------------------------------------------------------
@@ -190,6 +337,15 @@ def test_a_record_that_cannot_be_is_named(path: Path, offset: int, size: int, wo
     assert words in refusal(path, HEADER + struct.pack(">qq", offset, size) + bytes(100) + END)
 
 
+def test_without_the_record_of_its_begin_it_is_refused(path: Path) -> None:
+    records = [(1 << 46, PLAIN[:1500]), *RECORDS[1:]]
+    path.write_bytes(flattened(records))
+    cost = cost_of_opening(path)
+    assert f"damaged flattened dump: no record of the flattened file has the bytes 0x0-{1500:#x}" in cost.said
+    with FlattenedFile(ImageFile(path)) as file:
+        assert len(PLAIN) - PAGE < sum(len(data) for _, data in file.scan(0, file.size)) < len(PLAIN)
+
+
 def test_nothing_but_an_end_is_refused(path: Path) -> None:
     assert "the flattened dump is empty" in refusal(path, HEADER + END)
 
@@ -232,6 +388,28 @@ def test_overlapping_without_end_is_refused_in_little_time(path: Path) -> None:
         file.writelines(record(n % 7, b"xyz") for n in range(100_000))
     cost = cost_of_opening(path)
     assert "in too many pieces" in cost.said
+    assert cost.seconds < 15
+
+
+def test_more_than_a_million_records_of_next_to_nothing_are_refused(path: Path) -> None:
+    with open(path, "wb") as file:
+        file.write(HEADER)
+        file.write(b"".join(record(n, b"x") for n in range(1_100_000)))
+        file.write(END)
+    cost = cost_of_opening(path)
+    assert "in too many pieces" in cost.said
+    assert f"rebuild it: makedumpfile -R DUMP < {path}" in cost.said
+    assert cost.memory < 40 << 10
+
+
+def test_countless_overlaps_are_bounded(path: Path) -> None:
+    with open(path, "wb") as file:
+        file.write(HEADER)
+        file.writelines(record(n * 10, b"x") for n in range(30_000))
+        file.writelines(record(n % 2, b"y" * 300_000) for n in range(250))
+        file.write(END)
+    cost = cost_of_opening(path)
+    assert cost.memory < 100 << 10
     assert cost.seconds < 15
 
 

@@ -144,6 +144,39 @@ def test_zeros_where_the_next_header_should_be_were_never_written(path: Path) ->
         assert source.pread(2 * PAGE, 16 * PAGE) == B
 
 
+def test_whatever_follows_the_last_range_is_told_of_a_file(path: Path) -> None:
+    for size in (1, 7, 31, 32, 5 * PAGE):
+        with opened(path, GOOD + random.Random(5).randbytes(size)) as source:
+            assert source.container.incomplete is None
+            (problem,) = source.container.problems
+            assert f"no header of version 1 is at {len(GOOD):#x}, and {size:#x} bytes follow" in problem
+            assert (source.pread(3 * PAGE, 0), source.pread(2 * PAGE, 16 * PAGE)) == (A, B)
+            assert source.size == 18 * PAGE
+
+
+@pytest.mark.parametrize("rest", [bytes(5 * PAGE), random.Random(5).randbytes(5 * PAGE)], ids=["zeros", "garbage"])
+def test_and_does_not_matter_on_a_block_device(path: Path, rest: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vmcorefs.image.trailing.S_ISBLK", lambda mode: mode)
+    with opened(path, GOOD + rest) as source:
+        assert (source.container.incomplete, source.container.problems) == (None, ())
+        assert (source.pread(3 * PAGE, 0), source.pread(2 * PAGE, 16 * PAGE)) == (A, B)
+
+
+@pytest.mark.parametrize("field", ["first", "last"])
+def test_no_bit_of_an_address_shifts_memory(path: Path, field: str) -> None:
+    for bit in range(46):
+        offset, size = FIELDS[field]
+        right = int.from_bytes(GOOD[offset:offset + size], "big")
+        data = changed(GOOD + bytes(32 * PAGE), 0, field, right ^ 1 << bit)
+        path.write_bytes(data)
+        try:
+            source = open_image(path)
+        except ImageError:
+            continue
+        with source:
+            assert source.container.incomplete
+
+
 def changed(data: bytes, header_at: int, field: str, value: int) -> bytes:
     offset, size = FIELDS[field]
     new = bytearray(data)

@@ -13,7 +13,7 @@ from tests.builders.containers.s390 import FIELDS, end_marker, header, tod
 from tests.image.opening import cost_of_opening, opened, refusal
 from vmcorefs.errors import ImageError, OldmemReadError
 from vmcorefs.image import open_image
-from vmcorefs.image.s390 import unix_time
+from vmcorefs.image.s390 import agreed_size, unix_time
 from vmcorefs.ranges import Range
 
 PAGE = 4096
@@ -189,6 +189,49 @@ def test_a_wrong_field_is_an_error_with_its_offset_or_does_no_harm(path: Path, n
         assert source.read_some(PAGE, 0) == MEMORY[:PAGE]
         assert name == "mem_size" or source.size == len(MEMORY)
         assert len(source.container.prefixes) <= 512
+
+
+M, T = 0x605000, 1 << 44  # T: num_pages wraps
+
+
+@pytest.mark.parametrize(("mem_size", "mem_end", "num_pages", "size", "proven", "told"), [
+    (M, M, M >> 12, M, M, False),  # the dump tools
+    (M, M - 1, M >> 12, M, M, False),  # zgetdump
+    (T + M, T + M - 1, M >> 12, T + M, T + M, False),
+    (1 << 46, 1 << 46, 0, 1 << 46, 1 << 46, False),
+    (M + 0x1000, M, M >> 12, M, M, True),
+    (M - 0x1000, M - 1, M >> 12, M, M, True),
+    (M, 0, M >> 12, M, M, True),
+    (M, (1 << 64) - 1, M >> 12, M, M, True),
+    (M, M + 0x1000, M >> 12, M, M, True),
+    (M, M, 0, M, M, True),
+    (M, M - 1, (M >> 12) + 1, M, M, True),
+    (T + M, M, M >> 12, M, M, True),  # num_pages fits both
+    (M, T + M, M >> 12, M, M, True),
+    (1 << 46, M, 5, 1 << 46, 0x5000, True),
+    (M, 0x7000, 9, M, 0x7000, True),
+    (1 << 46, 0, 1, 1 << 46, 0x1000, True),
+    (1 << 45, 3, 0, 1 << 45, 0, True),
+    (M, 0, 0, M, M, False),  # not filled in
+])
+def test_of_three_fields_that_say_the_size_of_memory_two_outvote_the_third(
+        mem_size: int, mem_end: int, num_pages: int, size: int, proven: int, told: bool) -> None:
+    got = agreed_size(mem_size, mem_end, num_pages)
+    assert got[:2] == (size, proven)
+    assert bool(got[2]) == told
+    assert not told or all(f"{where} {value:#x}" in str(got[2]) for where, value in (
+        ("0x18 is", mem_size), ("0x28", mem_end), ("0x30", num_pages)))
+
+
+@pytest.mark.parametrize(("name", "offset"), [("mem_start", "0x20"), ("mem_end", "0x28"), ("num_pages", "0x30"), ("mem_size", "0x18")])
+@pytest.mark.parametrize("value", [PAGE, 5 * PAGE, 1 << 31])
+def test_a_field_about_the_size_that_the_others_contradict_is_told_and_not_used(path: Path, name: str, offset: str, value: int) -> None:
+    with opened(path, with_fields(GOOD, **{name: value}) + random.Random(1).randbytes(9 * PAGE)) as source:
+        assert source.size == len(MEMORY)
+        assert source.container.incomplete is None
+        (problem,) = source.container.problems[:1]
+        assert f"{offset} " in problem
+        assert f"{value:#x}" in problem
 
 
 def test_a_memory_size_beyond_the_file_is_missing_not_zero_and_costs_nothing(path: Path) -> None:

@@ -211,6 +211,61 @@ def test_without_an_end_marker_it_was_not_finished(path: Path) -> None:
         assert source.pread(len(MEMORY), 0) == MEMORY
 
 
+@pytest.mark.parametrize("marker", [b"", bytes(PAGE), s390.end_marker(s390.tod(1_600_000_000)), b"DUMP_END", b"DUMP_ENE" + bytes(8)])
+def test_behind_the_last_segment_memory_is_zero_only_where_the_end_marker_is_right(path: Path, marker: bytes) -> None:
+    memory = memory_of("pzpzzz")
+    good = s390_ext(memory)
+    with opened(path, good) as source:
+        assert source.pread(3 * MIB, 3 * MIB) == bytes(3 * MIB)
+    with opened(path, good[:-PAGE] + marker) as source:
+        told = " ".join((str(source.container.incomplete), *source.container.problems))
+        assert f"{len(good) - PAGE:#x}" in told
+        assert "memory from 0x300000 on is missing" in told
+        assert source.pread(3 * MIB, 0) == memory[:3 * MIB]
+        for address in (3 * MIB, 5 * MIB, 6 * MIB - 1):
+            assert error_at(source, address).kind == "missing"
+
+
+def test_a_stop_marker_that_comes_too_early_invents_no_zeros(path: Path) -> None:
+    with opened(path, with_segment(PLAIN, PAGE, stop_marker=1)) as source:
+        assert source.pread(MIB, 0) == MEMORY[:MIB]
+        for address in (MIB, 2 * MIB, len(MEMORY) - 1):
+            assert error_at(source, address).kind == "missing"
+        assert "the end marker is not at" in str(source.container.incomplete)
+
+
+@pytest.mark.parametrize("damage", [1 << 46, 1 << 45, 1 << 40, 64 * MIB])
+def test_a_memory_size_that_nothing_else_says_invents_no_zeros(path: Path, damage: int) -> None:
+    memory = memory_of("pzprz")
+    others: tuple[dict[str, int], ...] = ({}, {"mem_end": 0, "num_pages": 9}, {"mem_end": 3, "num_pages": 4})
+    for fields in others:
+        data = bytearray(s390_ext(memory))
+        for name, value in {"mem_size": damage, **fields}.items():
+            offset, size = s390.FIELDS[name]
+            data[offset:offset + size] = value.to_bytes(size, "big")
+        with opened(path, bytes(data)) as source:
+            told = " ".join(source.container.problems)
+            assert f"mem_size at offset 0x18 is {damage:#x}, mem_end at 0x28 " in told
+            assert source.pread(4 * MIB, 0) == memory[:4 * MIB]
+            if fields:
+                assert "memory from 0x400000 on that no segment has is missing" in told
+                assert error_at(source, 4 * MIB).kind == error_at(source, damage - 1).kind == "missing"
+            else:
+                assert source.size == len(memory)
+                assert source.pread(MIB, 4 * MIB) == bytes(MIB)
+
+
+def test_a_writer_that_fills_in_mem_size_alone_is_believed(path: Path) -> None:
+    memory = memory_of("pzprz")
+    data = bytearray(s390_ext(memory))
+    for name in ("mem_end", "num_pages"):
+        offset, size = s390.FIELDS[name]
+        data[offset:offset + size] = bytes(size)
+    with opened(path, bytes(data)) as source:
+        assert source.container.problems == ()
+        assert source.pread(len(memory), 0) == memory
+
+
 def test_an_end_marker_older_than_the_header_is_doubtful(path: Path) -> None:
     with opened(path, PLAIN[:-PAGE] + s390.end_marker(s390.tod(1_600_000_000)).ljust(PAGE, b"\0")) as source:
         assert "older than the header" in " ".join(source.container.problems)
@@ -244,13 +299,11 @@ PACKED_SECOND = 2 * PAGE + MIB
 @pytest.mark.parametrize("values", [
     {"start": 0}, {"start": 1}, {"start": 2 * MIB - 1}, {"start": 2 * MIB + PAGE}, {"start": 1 << 46}, {"start": (1 << 64) - 1},
     {"start": 1 << 63}, {"len": 0}, {"len": 1}, {"len": 1 << 46}, {"len": (1 << 64) - 1}, {"len": MIB + PAGE}, {"size_on_disk": 1},
-    {"size_on_disk": (1 << 32) - 1}, {"len": 6 * MIB}, {"size_on_disk": 1, "entry_count": 3}], ids=str)
+    {"size_on_disk": (1 << 32) - 1}, {"len": 6 * MIB}, {"size_on_disk": 1, "entry_count": 3},
+    {"entry_count": 1}, {"entry_count": 3}], ids=str)
 def test_a_segment_header_that_cannot_be_ends_the_dump_there(path: Path, values: dict[str, int]) -> None:
     with opened(path, with_segment(PLAIN, SECOND, **values)) as source:
         assert source.pread(MIB, 0) == MEMORY[:MIB]
-        if values == {"size_on_disk": 1, "entry_count": 3}:  # it may be; its data are not
-            assert error_at(source, 2 * MIB).kind == "broken"
-            return
         assert f"no segment's header is at {SECOND:#x}" in str(source.container.incomplete)
         for address in (MIB, 2 * MIB, 5 * MIB, len(MEMORY) - 1):
             assert error_at(source, address).kind == "missing"
@@ -277,6 +330,49 @@ def test_entries_that_lie_are_read_errors(path: Path, values: dict[str, int], go
         assert (error.kind, error.good) == ("broken", good)
         assert error.file == str(path)
         assert source.pread(MIB, 3 * MIB) == memory[3 * MIB:]
+
+
+@pytest.mark.parametrize(("values", "words"), [
+    ({"size_on_disk": 0}, f"of no size (size_on_disk at {PACKED_SECOND + 0x18:#x} is 0)"),
+    ({"entry_count": 0}, f"0 compressed entries (entry_count at offset {PACKED_SECOND + 0x30:#x}) in "),
+    ({"size_on_disk": 2}, f"3 compressed entries (entry_count at offset {PACKED_SECOND + 0x30:#x}) in 0x2 blocks"),
+])
+def test_compressed_bytes_are_never_memory(path: Path, values: dict[str, int], words: str) -> None:
+    memory = memory_of("pppp")
+    with opened(path, with_segment(s390_ext(memory, packed=True), PACKED_SECOND, **values)) as source:
+        assert words in str(source.container.incomplete)
+        assert source.pread(MIB, 0) == memory[:MIB]
+        for address in (MIB, 2 * MIB, 4 * MIB - 1):
+            assert error_at(source, address).kind == "missing"
+
+
+def test_no_bit_of_an_entry_offset_leads_to_a_wrong_byte(path: Path) -> None:
+    memory = memory_of("pprp", 3 * PAGE)
+    data = s390_ext(memory, packed=True, plain=(1,))
+    pages = model(memory)
+    for bit in range(4 * 32):
+        changed = bytearray(data)
+        changed[PACKED_SECOND + 0x34 + bit // 8] ^= 1 << bit % 8
+        with opened(path, bytes(changed)) as source:
+            served = {n: source.read_some(PAGE, n * PAGE) for n in (0, 256, 511, 512, 767, 768, 1023, 1024, 1026)}
+            assert all(page in {b"", pages[n]} for n, page in served.items()), bit
+            assert served[0] == pages[0]
+            entry = bit // 32
+            for n in range(4):
+                if abs(n - entry) > 1:
+                    assert served[256 * (n + 1)] == pages[256 * (n + 1)]
+
+
+@pytest.mark.parametrize("entry", [0, 2, 3])
+def test_an_entry_that_is_said_to_be_plain_and_has_no_room_for_it_is_broken(path: Path, entry: int) -> None:
+    memory = memory_of("pprp", 3 * PAGE)
+    changed = bytearray(s390_ext(memory, packed=True, plain=(1,)) + page_of(3) * 600)
+    where = PACKED_SECOND + 0x34 + 4 * entry
+    changed[where] |= 0x80
+    with opened(path, bytes(changed)) as source:
+        error = error_at(source, (entry + 1) * MIB, PAGE)
+        assert (error.kind, error.offset, error.good) == ("broken", where, 0)
+        assert "said to be stored plain in a room of " in error.cause
 
 
 def one_entry(data: bytes) -> bytes:

@@ -18,8 +18,10 @@ from itertools import pairwise
 
 from vmcorefs.elf import E_PHNUM_MAX, EHDR_SIZE, PHDR_SIZE, PT_LOAD, PT_NOTE
 from vmcorefs.errors import ImageError, OldmemReadError
+from vmcorefs.image.elf_doubts import Broken, Doubts, covered
 from vmcorefs.image.notes import NOTES_LIMIT, NT_PRSTATUS, VMCOREINFO_LIMIT, parse_notes, sort_notes
 from vmcorefs.image.segments import Nothing, Reader, SegmentSource, Zeros
+from vmcorefs.image.shell import advised
 from vmcorefs.image.source import ADDRESS_LIMIT, RANGES_LIMIT, Container, Note, Source
 from vmcorefs.quantities import MIB, PAGE_SIZE, round_up
 from vmcorefs.ranges import Range
@@ -31,8 +33,9 @@ _HEADER_LIMIT = 16 << 20
 _SECTIONS_LIMIT = 64
 _FILE_LIMIT = 1 << 63
 _WINDOW = 4096  # program headers read at once
-_SAMPLES = 16  # pages compared where two PT_LOADs hold the same memory
+_SAMPLES = 64  # pages compared where two PT_LOADs hold the same memory
 _SAMPLED_LIMIT = 32  # such places looked at
+_WITHOUT_MEMORY = {0x6474E551, 0x70000000}  # PT_GNU_STACK, PT_S390_PGSTE: what they say is no place in the file
 
 _E_PHOFF, _E_SHOFF, _E_FLAGS, _E_PHENTSIZE, _E_PHNUM, _E_SHENTSIZE = 0x20, 0x28, 0x30, 0x36, 0x38, 0x3A
 _P_FIELDS = {"p_offset": 8, "p_paddr": 24, "p_filesz": 32, "p_memsz": 40}
@@ -44,8 +47,9 @@ _PHDR = struct.Struct(">IIQQQQQQ")
 
 _WRITERS = {"": "", "kernel": ", as a kernel's /proc/vmcore has it", "QEMU": " of QEMU's dump-guest-memory (or virsh dump --memory-only)",
             "zgetdump": " of zgetdump", "makedumpfile": " of makedumpfile -E"}
-# (start, end, rank, order, reader, offset): of two for one address the lower (rank, order) counts
+# (start, end, rank, order, reader, offset): of two for one address the lower (rank, order) counts; rank 0 are data of the file
 _Piece = tuple[int, int, int, tuple[int, int], Reader, int]
+_LOST = 2  # rank of a piece that the file was cut off before
 _FILTERED = "the program that wrote the dump left this memory out (its PT_LOAD has no data for it), zero or not is not known"
 
 
@@ -56,9 +60,10 @@ def from_file(file: Source) -> Source:
 
 @dataclass
 class _Loads:
-    """The PT_LOADs in the order of the file: four numbers each."""
+    """The PT_LOADs in the order of the file: some numbers each."""
 
     index: array[int] = field(default_factory=lambda: array("L"))  # of the program header
+    vaddr: array[int] = field(default_factory=lambda: array("Q"))
     paddr: array[int] = field(default_factory=lambda: array("Q"))
     offset: array[int] = field(default_factory=lambda: array("Q"))
     filesz: array[int] = field(default_factory=lambda: array("Q"))
@@ -71,7 +76,7 @@ class _Loads:
 
     def remove(self, i: int) -> None:
         """Forget one of them."""
-        for numbers in (self.index, self.paddr, self.offset, self.filesz, self.memsz):
+        for numbers in (self.index, self.vaddr, self.paddr, self.offset, self.filesz, self.memsz):
             del numbers[i]
 
     def in_order(self) -> Iterator[int]:
@@ -102,7 +107,13 @@ class _Opening:
         self.memory: list[Range] = []
         self.missing: tuple[int, int, int] | None = None  # first address, bytes, end of file that would be needed
         self.sampled = 0
+        self.others: list[tuple[int, int]] = []  # (number, p_type) of the program headers that are none of a dump
+        self.notes_damaged = False
+        self.left_out: list[Range] = []  # data of PT_LOADs that are no memory
+        self.broken = Broken((), ())
+        self.covered: frozenset[int] = frozenset()  # of the PT_LOADs of a cluster, those whose memory others have, too
         self.file_reader: Reader = file
+        self.no_memory: Reader = Nothing(file.path, "broken", "damaged program headers: two PT_LOADs contradict each other here")
 
     # -- headers -------------------------------------------------------------------------------------------------------
 
@@ -153,11 +164,14 @@ class _Opening:
                 kind, flags, offset, vaddr, paddr, filesz, memsz, align = row
                 if kind == PT_NOTE and len(self.note_segments) < _NOTE_SEGMENTS_LIMIT:
                     self.note_segments.append((offset, filesz, memsz, align))
+                if kind not in {PT_LOAD, PT_NOTE, *_WITHOUT_MEMORY} and (filesz or memsz):
+                    self.others.append((index, kind))
                 if kind != PT_LOAD or paddr == _NO_PADDR or (memsz == 0 and filesz == 0):
                     continue
                 self._check(index, offset, paddr, filesz, memsz)
                 loads.index.append(index)
                 loads.offset.append(offset)
+                loads.vaddr.append(vaddr)
                 loads.paddr.append(paddr)
                 loads.filesz.append(filesz)
                 loads.memsz.append(memsz)
@@ -165,6 +179,44 @@ class _Opening:
                 loads.virtual = loads.virtual and vaddr == paddr
         if not len(loads):
             raise self._error(f"none of its {self.phnum} program headers at {self.phoff:#x} is a PT_LOAD with memory")
+        self._look_behind()
+        if self.others:
+            index, kind = self.others[0]
+            self.problems.append(f"program header {index} at offset {self._place(index):#x} has the p_type {kind:#x}, which no dump has"
+                                 f"{f', and {len(self.others) - 1} more' if len(self.others) > 1 else ''}: it is not read; if it is a "
+                                 "damaged PT_LOAD, its memory is missing")
+
+    def _look_behind(self) -> None:
+        """A PT_LOAD behind the last program header: there are more of them than their number says."""
+        end = self._place(self.phnum)
+        row = self.file.read_some(PHDR_SIZE, end)
+        if len(row) < PHDR_SIZE or any(offset < end + PHDR_SIZE for offset, filesz, _, _ in self.note_segments if filesz):
+            return
+        kind, _, offset, _, paddr, filesz, memsz, _ = _PHDR.unpack(row)
+        if kind == PT_LOAD and 0 < filesz <= memsz and paddr + memsz <= ADDRESS_LIMIT and end + PHDR_SIZE <= offset < self.file.size:
+            self.problems.append(f"behind the last of {self.phnum} program headers, at {end:#x}, is one more PT_LOAD: their number "
+                                 f"(e_phnum at offset {_E_PHNUM:#x}) is damaged, and memory of it and of what follows is missing")
+
+    def _place(self, index: int) -> int:
+        """Of a program header."""
+        return self.phoff + index * PHDR_SIZE
+
+    def _places(self, a: int, b: int) -> str:
+        return f"program headers at offsets {self._place(a):#x} and {self._place(b):#x}"
+
+    def _find_contradictions(self, *, cpus: bool) -> None:
+        """What of the PT_LOADs cannot be right, and so is broken or told; notes without any *cpus* may be at a wrong place themselves."""
+        notes = [] if self.notes_damaged or not cpus else [Range(offset, offset + filesz) for offset, filesz, _, _ in self.note_segments]
+        begin = max([self.phoff + self.phnum * PHDR_SIZE, *(offset + filesz for offset, filesz, _, _ in self.note_segments)])
+        doubts = Doubts(self.loads, self._place)
+        try:
+            self.broken = doubts.broken(begin, self.file.size, notes)
+        except ValueError as error:
+            raise self._error(f"{error}; the program headers at {self.phoff:#x} are damaged") from error
+        if not self.others and not self.notes_damaged:
+            doubts.look_for_gaps(begin, self.left_out)
+        doubts.compare_addresses()
+        self.problems += doubts.problems
 
     def _check(self, index: int, offset: int, paddr: int, filesz: int, memsz: int) -> None:
         at = self.phoff + index * PHDR_SIZE
@@ -186,8 +238,9 @@ class _Opening:
 
     def _refuse_secure_execution(self, notes: Sequence[Note]) -> None:
         if self._has_pv_section() or any(note.type == _NT_PV_CPU_DATA and note.name == b"LINUX" for note in notes):
-            raise ImageError(f"{self.file.name}: the dump of a secure execution guest: its memory is encrypted; zgetdump --key KEY, with "
-                             "the guest owner's key, decrypts it into an ELF core, which is read")
+            raise ImageError(f"{self.file.name}: the dump of a secure execution guest: its memory is encrypted; "
+                             + advised("zgetdump with the guest owner's key decrypts it into an ELF core, which is read: zgetdump --key "
+                                       "KEYFILE -f elf {file} > {elf}", self.file))
 
     def _has_pv_section(self) -> bool:
         """A section is named pv_compl. Never raises: section headers are often wrong, and need not be right."""
@@ -219,6 +272,7 @@ class _Opening:
             except ValueError as error:
                 wrong = wrong or str(error)
             if wrong:
+                self.notes_damaged = True
                 self.problems.append(f"the notes at {offset:#x} are damaged: {wrong}; those that are whole are used")
         return notes
 
@@ -250,23 +304,27 @@ class _Opening:
         """The pieces of PT_LOADs that overlap; mostly it is one."""
         pieces = [piece for i in indexes for piece in self._pieces(i, tail)]
         if len(indexes) > 1:
+            ranges = [(self.loads.paddr[i], self.loads.paddr[i] + self.loads.memsz[i]) for i in indexes]
+            self.covered = frozenset(i for i, also in zip(indexes, covered(ranges), strict=True) if also)
             pieces = list(self._best(pieces))
         for start, end, rank, _, reader, offset in pieces:
-            if rank == 1:
+            if rank == _LOST:
                 first, size, need = self.missing or (start, 0, 0)
                 self.missing = (min(first, start), size + end - start, max(need, offset + end - start))
             yield start, end, reader, offset
 
     def _pieces(self, i: int, tail: Reader) -> list[_Piece]:
-        """Of one PT_LOAD: its data, the part of it that the file has lost, and what has no data. Lower rank, then order: better."""
+        """Of one PT_LOAD: its data, those that are broken, those that the file has lost, what has none. Lower rank, then order: better."""
         loads = self.loads
         start, offset, filesz = loads.paddr[i], loads.offset[i], loads.filesz[i]
         there = min(max(self.file.size - offset, 0), filesz)
         order = (-filesz, i)
         rows: list[_Piece] = [
-            (start, start + there, 0, order, self.file_reader, offset),
-            (start + there, start + filesz, 1, order, self.file_reader, offset + there),
-            (start + filesz, start + loads.memsz[i], 2, order, tail, start + filesz),
+            (start + a - offset, start + b - offset, int(bad), order, self.no_memory if bad else self.file_reader, a)
+            for a, b, bad in self.broken.split(i, offset, offset + there)] if there else []
+        rows += [
+            (start + there, start + filesz, _LOST, order, self.file_reader, offset + there),
+            (start + filesz, start + loads.memsz[i], 3, order, tail, start + filesz),
         ]
         return [row for row in rows if row[0] < row[1]]
 
@@ -299,18 +357,21 @@ class _Opening:
             yield last
 
     def _compare(self, one: _Piece, other: _Piece, start: int, end: int) -> None:
-        """Note down if two PT_LOADs hold different bytes for [start, end), by some pages of it."""
+        """Note down if two PT_LOADs hold different bytes for [start, end), by some pages of it, or should not both hold it at all."""
         self.sampled += 1
         if self.sampled > _SAMPLED_LIMIT:
             return
+        a, b = (self.loads.index[piece[3][1]] for piece in (one, other))
+        if self.covered.isdisjoint((one[3][1], other[3][1])):
+            self.problems.append(f"PT_LOADs {a} and {b} ({self._places(a, b)}) both hold addresses {Range(start, end)}, and each more "
+                                 f"besides: one is damaged; {a}, the larger one, is used there")
+            return
         step = max(round_up((end - start) // _SAMPLES), PAGE_SIZE)
-        for at in range(start, end, step):
+        for at in (*range(start, end, step), max(end - PAGE_SIZE, start)):
             size = min(PAGE_SIZE, end - at)
             first, second = (self.file.read_some(size, piece[5] + at - piece[0]) for piece in (one, other))
             if first[:len(second)] != second[:len(first)]:
-                self.problems.append(
-                    f"PT_LOADs {self.loads.index[one[3][1]]} and {self.loads.index[other[3][1]]} both hold address {at:#x} and differ "
-                    f"there; {self.loads.index[one[3][1]]}, the larger one, is used")
+                self.problems.append(f"PT_LOADs {a} and {b} both hold address {at:#x} and differ there; {a}, the larger one, is used")
                 return
 
     def _without_virtual_image(self, writer: str, vmcoreinfo: bytes | None) -> None:
@@ -326,6 +387,7 @@ class _Opening:
             if self.loads.paddr[i] == address:
                 self.problems.append(f"PT_LOAD {self.loads.index[i]} is the kernel image at its virtual address {address:#x}, a mistake of "
                                      "older zgetdump; it is no memory of its own and left out")
+                self.left_out.append(Range(self.loads.offset[i], self.loads.offset[i] + self.loads.filesz[i]))
                 self.loads.remove(i)
                 return
 
@@ -371,12 +433,14 @@ class _Opening:
         """What a PT_LOAD reads as behind its data, and words for it.
 
         zgetdump writes whole PT_LOADs without data for zeros, which in the stand-alone dumps that it converts are whole MiB. It
-        does the same with what makedumpfile filtered out of an ELF core, in whole pages: then nothing is known of it.
+        does the same with what makedumpfile filtered out of an ELF core, in whole pages: then nothing is known of it. Nor is it where
+        data follow that none has: p_filesz is damaged.
         """
         loads = self.loads
+        last = max(offset + filesz for offset, filesz in zip(loads.offset, loads.filesz, strict=True))
         empty = [(p, p + m) for p, f, m in zip(loads.paddr, loads.filesz, loads.memsz, strict=True) if f == 0]
         end = max(p + m for p, m in zip(loads.paddr, loads.memsz, strict=True))
-        if writer == "zgetdump" and all(a % MIB == 0 and (e % MIB == 0 or e == end) for a, e in empty):
+        if writer == "zgetdump" and last >= self.file.size and all(a % MIB == 0 and (e % MIB == 0 or e == end) for a, e in empty):
             return Zeros(), "parts without data are zero"
         filtered = sum(m - f for f, m in zip(loads.filesz, loads.memsz, strict=True))
         return Nothing(self.file.path, "filtered", _FILTERED), f"{filtered:#x} bytes of memory left out" if filtered else ""
@@ -394,6 +458,7 @@ class _Opening:
             vmcoreinfo = None
         writer = self._writer(notes[0] if notes else None, erased=any(note.name == b"ERASEINFO" for note in others))
         self._without_virtual_image(writer, vmcoreinfo)
+        self._find_contradictions(cpus=bool(cpus))
         tail, words = self._tail(writer)
         detail = f"ELF core{_WRITERS[writer]}"
         source = SegmentSource(self.file, self._segments(tail), Container(

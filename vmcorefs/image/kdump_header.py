@@ -23,6 +23,7 @@ from typing import NamedTuple
 from vmcorefs.errors import ImageError, OldmemReadError, printable
 from vmcorefs.image.kdump_codecs import COMPRESSIONS
 from vmcorefs.image.notes import NOTES_LIMIT, VMCOREINFO_LIMIT
+from vmcorefs.image.shell import advised
 from vmcorefs.image.source import ADDRESS_LIMIT, Source
 from vmcorefs.quantities import PAGE_SIZE
 
@@ -134,7 +135,9 @@ def _check_machine(file: Source, version: int, machine: str | None, block_size: 
     if not 1 <= version <= 6:
         _wrong(file, "header_version", 8, version, "1 to 6 are known")
     if machine and machine.lower() != "s390x":
-        advice = "31-bit systems are not read" if machine.lower() == "s390" else "no s390x system; use crash or drgn"
+        advice = "no s390x system; use crash or drgn"
+        if machine.lower() == "s390":
+            advice = "31-bit systems are not read; " + advised("a crash that was built for s390 reads it: crash VMLINUX {file}", file)
         raise ImageError(f"{file.name}: a kdump-compressed dump of a {machine} machine (utsname at offset 0x110), {advice}")
     if block_size != PAGE_SIZE:
         _wrong(file, "block_size", 0x1ac, block_size, "only 4096 is possible on s390x")

@@ -8,6 +8,7 @@ import struct
 
 from vmcorefs.errors import ImageError, OldmemReadError
 from vmcorefs.image.segments import SegmentSource
+from vmcorefs.image.shell import advised
 from vmcorefs.image.source import ADDRESS_LIMIT, Container, Source
 from vmcorefs.quantities import PAGE_SIZE, human_size
 from vmcorefs.ranges import Range
@@ -45,14 +46,15 @@ class Header:
         wrong = f"{file.name}: an s390 dump, but "
         extended = data[7] == 0xFE  # its versions 1 and 2 have all fields
         if self.version not in versions:
-            raise ImageError(f"{wrong}of version {self.version} (at offset 0x8), which is not known; zgetdump of the newest s390-tools may "
-                             "convert it: zgetdump -f elf")
+            raise ImageError(f"{wrong}of version {self.version} (at offset 0x8), which is not known; "
+                             + advised("zgetdump of the newest s390-tools may convert it: zgetdump -f elf {file} > {elf}", file))
         for name, offset, value, right in (("hdr_size", 0x0C, size, HEADER_SIZE), ("page_size", 0x14, page, PAGE_SIZE)):
             if value != right:
                 raise ImageError(f"{wrong}{name} at offset {offset:#x} is {value:#x}, not {right:#x}; the header is damaged")
         for name, offset, value in (("arch", 0x48, arch), ("build_arch", 0x50, build if extended or self.version >= 2 else 0)):
             if value == 1:
-                raise ImageError(f"{wrong}of a 31-bit system ({name} at offset {offset:#x}); only 64-bit systems are read")
+                raise ImageError(f"{wrong}of a 31-bit system ({name} at offset {offset:#x}); only 64-bit systems are read; "
+                                 + advised("a crash that was built for s390 reads it: crash VMLINUX {file}", file))
             if value != 2 and not (name == "build_arch" and value == 0):
                 raise ImageError(f"{wrong}{name} at offset {offset:#x} is {value}, not 2; the header is damaged")
         if not 0 < self.mem_size <= ADDRESS_LIMIT or self.mem_size % PAGE_SIZE:
@@ -110,8 +112,9 @@ def agreed_size(mem_size: int, mem_end: int, num_pages: int) -> tuple[int, int, 
     end = mem_end + mem_end % 2  # sizes are whole pages
     end = end if end <= ADDRESS_LIMIT and end % PAGE_SIZE == 0 else 0
     by_pages = [size for size in (mem_size, end) if size and (size // PAGE_SIZE) & 0xFFFFFFFF == num_pages]
-    if end == mem_size and by_pages:
+    if (end == mem_size and by_pages) or not (mem_end or num_pages):  # agreed, or not filled in
         return mem_size, mem_size, None
+    by_pages = by_pages if num_pages else []  # which may also be: not filled in
     if end == mem_size:
         size = proven = mem_size
     elif by_pages:
@@ -119,8 +122,9 @@ def agreed_size(mem_size: int, mem_end: int, num_pages: int) -> tuple[int, int, 
     else:
         others = [other for other in (end, num_pages * PAGE_SIZE) if other]
         size, proven = mem_size, min(mem_size, *others) if others else 0
-    return size, proven, (f"the header contradicts itself: mem_size at offset 0x18 is {mem_size:#x}, mem_end at 0x28 {mem_end:#x}, num_pages "
-                          f"at 0x30 {num_pages:#x}; memory is taken to end at {size:#x}")
+    return size, proven, (
+        f"the header contradicts itself: mem_size at offset 0x18 is {mem_size:#x}, mem_end at 0x28 {mem_end:#x}, num_pages at 0x30 "
+        f"{num_pages:#x}; memory is taken to end at {size:#x}")
 
 
 def unix_time(tod: int) -> float | None:
@@ -139,7 +143,8 @@ def from_file(file: Source) -> Source:
     header = Header(file, range(1, 6))
     if header.several:
         raise ImageError(f"{file.name}: volume {header.volume} of an s390 dump on several volumes (offset 0x5c), which is not read yet; "
-                         "zgetdump of s390-tools before 2.38 converts it: zgetdump -f elf")
+                         + advised("where all its volumes are, zgetdump of s390-tools before 2.38 joins them, given any of them: zgetdump "
+                                   "-f elf /dev/dasdX > {elf}", file))
     if header.version < 5:
         header.prefixes = ()
     end = HEADER_SIZE + header.mem_size

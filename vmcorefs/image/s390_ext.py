@@ -15,6 +15,7 @@ from vmcorefs.image.blocks import Blocks, Decoder, Inflater
 from vmcorefs.image.page_cache import PageCache
 from vmcorefs.image.s390 import HEADER_SIZE, Header
 from vmcorefs.image.segments import Nothing, Reader, SegmentSource, Zeros
+from vmcorefs.image.shell import Printed, advised, free_name, quoted
 from vmcorefs.image.source import Container, Source
 from vmcorefs.quantities import MIB, PAGE_SIZE, round_up
 from vmcorefs.ranges import Range
@@ -57,7 +58,7 @@ class _Entries:
             size = min(MIB, self._ends[segment] - start)
             count = min(want - done, size - skip)
             try:
-                place, plain = self._entry(segment, entry)
+                place, _, plain = self._entry(segment, entry)
                 if plain:
                     self.file.preadinto(view[done:done + count], place + skip, salvage=salvage)
                 else:
@@ -66,18 +67,31 @@ class _Entries:
                 raise error.moved(good=done + error.good) from error.__cause__
             done += count
 
-    def _entry(self, segment: int, entry: int) -> tuple[int, bool]:
-        """(offset in the file, whether it is stored plain)."""
-        header = self._headers[segment]
+    def _entry(self, segment: int, entry: int) -> tuple[int, int, bool]:
+        """(begin and end of its room in the file, whether it is stored plain).
+
+        The tool writes one entry behind the other (zipl/boot/eckd2dump_zlib.c), so each ends where the next one begins, the last one
+        with the segment's data; a plain one fills its room.
+        """
+        header, blocks = self._headers[segment], self._sizes[segment]
+        size = self._ends[segment] - self._starts[segment]
         where = header + _ENTRIES + 4 * entry
-        data = self.file.pread(8, where - 4)
+        last = (entry + 1) * MIB >= size
+        data = self.file.pread(8 if last else 12, where - 4)
         before = int.from_bytes(data[:4], "big") & ~_PLAIN if entry else -1
-        value = int.from_bytes(data[4:], "big")
-        block = value & ~_PLAIN
-        if not before < block < self._sizes[segment] or (block and not entry):
+        value = int.from_bytes(data[4:8], "big")
+        block, plain = value & ~_PLAIN, bool(value & _PLAIN)
+        end = blocks if last else int.from_bytes(data[8:], "big") & ~_PLAIN
+        if not before < block < end <= blocks or (block and not entry):
             raise OldmemReadError(self.file.path, where, f"damaged segment header: the data of a compressed MiB would begin in block "
-                                  f"{block:#x} of {self._sizes[segment]:#x}, those of the one before it in {max(before, 0):#x}")
-        return header + PAGE_SIZE + block * PAGE_SIZE, bool(value & _PLAIN)
+                                  f"{block:#x} of {blocks:#x}, those of the one before it in {max(before, 0):#x}, of the next one in "
+                                  f"{end:#x}")
+        need = -(-min(MIB, size - entry * MIB) // PAGE_SIZE)
+        if plain and end - block != need:
+            raise OldmemReadError(self.file.path, where, f"damaged segment header: {need:#x} blocks are said to be stored plain in a room "
+                                  f"of {end - block:#x}")
+        place = header + PAGE_SIZE
+        return place + block * PAGE_SIZE, place + end * PAGE_SIZE, plain
 
     def _size_of(self, block: int) -> int:
         """Bytes that a compressed entry unpacks to; 0 for what is none: decoding it ahead brings nothing."""
@@ -85,30 +99,38 @@ class _Entries:
         if segment < 0 or block * MIB >= self._ends[segment]:
             return 0
         try:
-            plain = self._entry(segment, (block * MIB - self._starts[segment]) // MIB)[1]
+            plain = self._entry(segment, (block * MIB - self._starts[segment]) // MIB)[2]
         except OldmemReadError:  # who reads there is told
             return 0
         return 0 if plain else min(MIB, self._ends[segment] - block * MIB)
 
     def _open(self, block: int) -> Decoder:
         segment = bisect_right(self._starts, block * MIB) - 1
-        place, _ = self._entry(segment, (block * MIB - self._starts[segment]) // MIB)
-        end = self._headers[segment] + PAGE_SIZE + self._sizes[segment] * PAGE_SIZE
+        place, end, _ = self._entry(segment, (block * MIB - self._starts[segment]) // MIB)
         return Inflater(self.file, place, end, min(MIB, self._ends[segment] - block * MIB))
 
 
 class _Chain:
-    """The segments, followed from the first on."""
+    """The segments, followed from the first on.
 
-    def __init__(self, file: Source, memory_size: int):
+    Memory that no segment has is zero by the format's definition. But that they are all is said by the last one's stop marker and the
+    end marker behind it, and that there is memory by the header up to *proven*: without that what lies behind the last is missing.
+    """
+
+    def __init__(self, file: Source, memory_size: int, proven: int):
         self.file = file
         self.memory_size = memory_size
+        self.zero_end = proven
+        self.why_missing = "no segment has this memory, and the header contradicts itself on whether it exists (offsets 0x18, 0x28, 0x30)"
         self.entries = _Entries(file)
         self.starts, self.ends, self.offsets = array("Q"), array("Q"), array("Q")  # offset 0: compressed
         self.end = 0  # of the last segment in memory
         self.incomplete: str | None = None
         self.position = HEADER_SIZE  # behind what was followed
         self._follow()
+        if self.incomplete:
+            self.zero_end, self.why_missing = self.end, f"the dump is incomplete: {self.incomplete}"
+        self.zero_end = max(self.zero_end, self.end)
 
     def _follow(self) -> None:
         while True:
@@ -143,8 +165,13 @@ class _Chain:
             return f"its memory begins at {start:#x}, before the end of the segment before it at {self.end:#x}"
         if end > self.memory_size:
             return f"its memory ends at {end:#x}, that of the dump at {self.memory_size:#x}"
-        if blocks and (count > _ENTRIES_LIMIT or count != -(-size // MIB)):
-            return f"it has {count} compressed entries for {size:#x} bytes"
+        entries = -(-size // MIB)
+        if count and not blocks:
+            return (f"it has {count} compressed entries (entry_count at offset {self.position + 0x30:#x}) of no size (size_on_disk at "
+                    f"{self.position + 0x18:#x} is 0)")
+        if blocks and (count != entries or not entries <= min(blocks, _ENTRIES_LIMIT)):
+            return (f"it has {count} compressed entries (entry_count at offset {self.position + 0x30:#x}) in {blocks:#x} blocks "
+                    f"(size_on_disk at {self.position + 0x18:#x}) for {size:#x} bytes, which are {entries}")
         if len(self.starts) == _SEGMENTS_LIMIT:
             return f"there are more than {_SEGMENTS_LIMIT} segments"
         return None
@@ -172,6 +199,11 @@ class _Chain:
     def _stop(self, words: str) -> None:
         self.incomplete = f"{words}; memory from {self.end:#x} on is missing"
 
+    def without_end(self, words: str) -> str:
+        """There is no right end marker behind the last segment, as *words* say: so it may not be the last."""
+        self.zero_end, self.why_missing = self.end, f"no segment has this memory, and {words}"
+        return f"{words}; memory from {self.end:#x} on is missing" if self.end < self.memory_size else words
+
     def segments(self) -> Iterator[tuple[int, int, Reader, int]]:
         """For a SegmentSource."""
         for start, end, offset in zip(self.starts, self.ends, self.offsets, strict=True):
@@ -179,8 +211,8 @@ class _Chain:
                 yield start, end, self.file, offset
             else:
                 yield start, end, self.entries, start
-        if self.incomplete and self.end < self.memory_size:
-            yield self.end, self.memory_size, Nothing(self.file.path, "missing", f"the dump is incomplete: {self.incomplete}"), self.end
+        if self.zero_end < self.memory_size:
+            yield self.zero_end, self.memory_size, Nothing(self.file.path, "missing", self.why_missing), self.zero_end
 
 
 def _is_tape(file: Source, memory_size: int) -> bool:
@@ -188,21 +220,32 @@ def _is_tape(file: Source, memory_size: int) -> bool:
     return any(file.read_some(8, HEADER_SIZE + size) == b"DUMP_END" for size in (memory_size, round_up(memory_size, _TAPE_BLOCK)))
 
 
+def _without_header(file: Source, pages: int) -> str:
+    """The command that copies the memory behind the header."""
+    command = f"dd bs=4096 skip=1 count={pages} iflag=fullblock of={quoted(free_name('RAW'))}"
+    return f"{file.printed_by} | {command}" if isinstance(file, Printed) else f"{command} if={quoted(file.name)}"
+
+
 def from_file(file: Source) -> Source:
     """The memory in an s390_ext dump on one volume. Raises ImageError."""
     header = Header(file, range(1, 3))
     if header.several:
         raise ImageError(f"{file.name}: volume {header.volume} of an s390 dump on several volumes (offset 0x5c), which is not read yet; "
-                         "zgetdump converts all of them together: zgetdump -f elf")
-    chain = _Chain(file, header.mem_size)
+                         + advised("where all its volumes are, zgetdump joins them, given any of them: zgetdump -f elf /dev/dasdX > {elf}",
+                                   file))
+    chain = _Chain(file, header.mem_size, header.proven)
     missing, doubtful = (chain.incomplete, None) if chain.incomplete else header.check_end(file, chain.position)
+    if not chain.incomplete:
+        missing, doubtful = missing and chain.without_end(missing), doubtful and chain.without_end(doubtful)
     if missing and _is_tape(file, header.mem_size):
-        raise ImageError(f"{file.name}: an s390 dump off a tape, whose records were joined; behind its header it is plain memory: dd "
-                         f"bs=4096 skip=1 count={header.mem_size // PAGE_SIZE} if={file.name} of=RAW")
-    if not chain.starts and chain.incomplete:
-        raise ImageError(f"{file.name}: an s390_ext dump without memory: {chain.incomplete}; the dump was not finished")
+        raise ImageError(f"{file.name}: an s390 dump off a tape, whose records were joined; behind its header it is plain memory: "
+                         + _without_header(file, header.mem_size // PAGE_SIZE))
+    if not chain.starts and (missing or doubtful):
+        raise ImageError(f"{file.name}: an s390_ext dump without memory: {missing or doubtful}; the dump was not finished")
     incomplete = ([missing] if missing else []) + header.partial()
-    problems = header.prefix_problems() + ([doubtful] if doubtful else [])
+    problems = header.problems + header.prefix_problems() + ([doubtful] if doubtful else [])
+    if header.proven < header.mem_size:
+        problems.append(f"memory from {max(header.proven, chain.end):#x} on that no segment has is missing, not zero")
     compressed = "with zlib segments" if 0 in chain.offsets else "not compressed"
     return SegmentSource(file, chain.segments(), Container(
         format="s390_ext", detail=f"s390 stand-alone dump, extended, version {header.version}, {compressed}",
