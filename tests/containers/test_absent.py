@@ -20,8 +20,8 @@ from tests.containers.absent import HOLED, SIZE, Case, case, machine
 from tests.containers.wrapping import EVERY, MIB, PAGE, of_image
 from tests.mounts.bad_bytes import try_pread
 from tests.mounts.mounting import in_foreground, mounted, wait_until
-from vmcorefs.cli.say import introduce
 from vmcorefs.cli.main import main
+from vmcorefs.cli.say import introduce
 from vmcorefs.dump import Dump
 from vmcorefs.errors import OldmemReadError
 from vmcorefs.output.copy import CopyInterruptedError, copy_to_file

@@ -104,7 +104,8 @@ def _of_container(ground: Ground, vmcoreinfo: Vmcoreinfo | None) -> ContainerCpu
 def _of_memory(ground: Ground, vmcoreinfo: Vmcoreinfo | None, boot: bytes | None) -> tuple[Cpus, str | None]:
     """The dump kernel's list of save areas, else the lowcores in the crashed system's memory, and why not the list."""
     mode, read = ground.mode, ground.oldmem.read
-    no_list = "the boot CPU's registers, by which the dump kernel's list of save areas is found, are lost" if mode.dump_kernel_limit else None
+    no_list = ("the boot CPU's registers, by which the dump kernel's list of save areas is found, are lost"
+               if mode.dump_kernel_limit else None)
     if mode.dump_kernel_limit and boot is not None:
         dump_vmcoreinfo = ground.dump_vmcoreinfo if isinstance(ground.dump_vmcoreinfo, Vmcoreinfo) else None
         areas = find_save_area_list(ground.raw, raw_scan(ground.image), min(mode.dump_kernel_limit, ground.image.size), boot,
