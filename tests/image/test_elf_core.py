@@ -528,12 +528,12 @@ def test_notes_of_several_segments_are_joined(path: Path) -> None:
 def test_a_segment_for_each_of_many_cpus(path: Path) -> None:
     """None is dropped, however many there are; more than any machine can have are damage."""
     for count in (300, (1 << 14) + 1):
-        notes = [cpu(number % 256) for number in range(count)]
+        notes = [cpu(number % 100) for number in range(count)]
         place = EHDR + (count + 1) * PHDR
         data = elf.ehdr(EHDR, count + 1)
-        for note in notes:
-            data += elf.phdr(4, 0, place, 0, 0, len(note), len(note), 0)
-            place += len(note)
+        for own in notes:
+            data += elf.phdr(4, 0, place, 0, 0, len(own), len(own), 0)
+            place += len(own)
         data += elf.phdr(1, 7, place, 0, 0, PAGE, PAGE, PAGE) + b"".join(notes) + RANDOM[:PAGE]
         if count > 1 << 14:
             path.write_bytes(data)
@@ -541,7 +541,7 @@ def test_a_segment_for_each_of_many_cpus(path: Path) -> None:
                 open_image(path)
         else:
             with opened(path, data) as source:
-                assert [own[0].desc[35] for own in source.container.cpu_notes] == [number % 256 for number in range(count)]
+                assert [own[0].desc[35] for own in source.container.cpu_notes] == [number % 100 for number in range(count)]
                 assert source.container.problems == ()
 
 
