@@ -20,7 +20,7 @@ from tests.builders.containers import elf
 from tests.builders.containers.kdump import FLAGS, Kdump
 from tests.image.bad_disk import BadDisk
 from tests.image.model import PAGE, check_all, check_read, error_at, opened, page_of
-from vmcorefs.errors import OldmemReadError
+from vmcorefs.errors import ImageError, OldmemReadError
 from vmcorefs.image import kdump_codecs, open_image
 from vmcorefs.image.source import Source
 from vmcorefs.ranges import Range
@@ -332,6 +332,21 @@ def test_one_file_of_a_split_dump_finds_the_others_by_their_numbers(tmp_path: Pa
         check_all(source, model(dump), 402, reads=5)
         assert {file.path for file in source.files} == set(map(str, paths))
         assert source.container.incomplete is None
+
+
+@pytest.mark.parametrize("given_", [0, 2])
+def test_a_file_that_no_page_fell_to_ends_with_the_bits_of_its_second_bitmap(tmp_path: Path, given_: int) -> None:
+    """As makedumpfile leaves it; a bit less is a cut."""
+    parts = SPLIT.split(*BORDERS)
+    bits = SPLIT.bitmap + SPLIT.bitmap_size + -(-SPLIT.end // 8)
+    paths = write_parts(tmp_path, [*parts[:2], parts[2][:bits], *parts[3:]])
+    with open_image(paths[given_]) as source:
+        check_all(source, model(SPLIT), 402)
+        assert "5 files of a split dump" in source.container.detail
+        assert (source.container.incomplete, source.container.problems) == (None, ())
+    paths[2].write_bytes(parts[2][:bits - 1])
+    with pytest.raises(ImageError, match="within its bitmaps"):
+        open_image(paths[2])
 
 
 def test_what_is_in_a_file_that_is_not_there_is_missing(tmp_path: Path) -> None:
