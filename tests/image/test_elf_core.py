@@ -525,6 +525,28 @@ def test_notes_of_several_segments_are_joined(path: Path) -> None:
         assert source.pread(PAGE, 0) == RANDOM[:PAGE]
 
 
+@pytest.mark.parametrize("boundary", [16, 512])
+def test_padding_between_data_is_no_gap_unless_something_is_in_it(path: Path, boundary: int) -> None:
+    sizes = (3 * PAGE + 8, 2 * PAGE)
+    place = EHDR + 3 * PHDR + len(NOTES)
+    data = bytearray(elf.ehdr(EHDR, 3) + elf.phdr(4, 0, EHDR + 3 * PHDR, 0, 0, len(NOTES), len(NOTES), 0))
+    places = []
+    for number, size in enumerate(sizes):
+        place += -place % boundary
+        places.append(place)
+        data += elf.phdr(1, 7, place, number * MIB, number * MIB, size, size, boundary)
+        place += size
+    data += NOTES
+    for at, size in zip(places, sizes, strict=True):
+        data += bytes(at - len(data)) + RANDOM[:size]
+    with opened(path, bytes(data)) as source:
+        assert source.container.problems == ()
+        assert source.pread(2 * PAGE, MIB) == RANDOM[:2 * PAGE]
+    data[places[1] - 1] = 1
+    with opened(path, bytes(data)) as source:
+        assert "no program leaves such a gap" in source.container.problems[0]
+
+
 def test_a_segment_for_each_of_many_cpus(path: Path) -> None:
     """None is dropped, however many there are; more than any machine can have are damage."""
     for count in (300, (1 << 14) + 1):

@@ -54,6 +54,11 @@ class _Core(Headers):
         self.file_reader: Reader = file
         self.no_memory: Reader = Nothing(file.path, "broken", "damaged program headers: two PT_LOADs contradict each other here")
 
+    def _is_padding(self, gap: Range) -> bool:
+        """Whether zeros up to the next boundary, of a page at most, are all that is in *gap*."""
+        boundary = gap.end & -gap.end  # the largest power of two that data behind the gap are aligned to
+        return gap.size < min(boundary, PAGE_SIZE) and self.file.read_some(gap.size, gap.start) == bytes(gap.size)
+
     def _find_contradictions(self, *, cpus: bool) -> None:
         """What of the PT_LOADs cannot be right, and so is broken or told; notes without any *cpus* may be at a wrong place themselves."""
         notes = [] if self.notes_damaged or not cpus else [Range(offset, offset + filesz) for offset, filesz, _, _ in self.note_segments]
@@ -64,7 +69,7 @@ class _Core(Headers):
         except ValueError as error:
             raise self.error(f"{error}; the program headers at {self.phoff:#x} are damaged") from error
         if not self.others and not self.notes_damaged:
-            doubts.look_for_gaps(begin, self.left_out)
+            doubts.look_for_gaps(begin, self.left_out, self._is_padding)
         doubts.compare_addresses()
         self.problems += doubts.problems
 

@@ -175,9 +175,9 @@ class Doubts:
                                  "all its memory is broken")
         return Broken(found, whole)
 
-    def look_for_gaps(self, begin: int, known: Sequence[Range]) -> None:
-        """Tell of data that do not begin where those before them end; *known*: gaps that are none."""
-        for i, gap in islice((found for found in gaps(self.loads, begin) if found[1] not in known), 1):
+    def look_for_gaps(self, begin: int, known: Sequence[Range], is_padding: Callable[[Range], bool]) -> None:
+        """Tell of data that do not begin where those before them end; *known*: gaps that are none. Padding is none, either."""
+        for i, gap in islice((found for found in gaps(self.loads, begin) if found[1] not in known and not is_padding(found[1])), 1):
             self.problems.append(f"the file's bytes {gap}, before the data of {self._name(i)}, are no data of any, and no program leaves "
                                  "such a gap: its p_offset or a p_filesz is damaged, and memory may be shifted")
 
