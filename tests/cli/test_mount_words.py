@@ -53,6 +53,16 @@ def called(built: Built, monkeypatch: pytest.MonkeyPatch, vmcorefs: Program) -> 
     return call
 
 
+def test_also_may_be_given_more_than_once(built: Built, called: Called, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A comma separates options of -o, so a second file is a second word there."""
+    asked: list[tuple[str, ...]] = []
+    monkeypatch.setattr("vmcorefs.cli.mount.make_tree", lambda dump, mountpoint, access, also: asked.append(also))
+    for words in (["-o", "also=dump.s390,also=mem.raw"], ["--also", "dump.s390,mem.raw"],
+                  ["-o", "also=dump.s390", "-o", "also=mem.raw"]):
+        called(built.image, tmp_path / "mnt", *words)
+    assert asked == [("dump.s390", "mem.raw")] * 3
+
+
 # -- the order of the words ----------------------------------------------------------------------------------------------
 
 

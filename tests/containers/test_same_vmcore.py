@@ -12,6 +12,7 @@ import pytest
 import vmcorefs
 from tests.builders import Built, CpuState, Machine, Model, Registers, cpus
 from tests.containers.wrapping import EVERY, MIB, NOTES, PAGE, RANGES, WHOLE, Content, of_image
+from vmcorefs.check import run_checks
 from vmcorefs.dump import Dump
 
 SMALL = ((0, 0x280000),)
@@ -148,7 +149,7 @@ def test_a_dump_kernel_without_vector_registers(tmp_path: Path) -> None:
 
 
 def test_cpus_that_qemu_lists_and_the_kernel_does_not_know(tmp_path: Path) -> None:
-    """Never started (prefix 0): no notes in any vmcore. Offline, with an old prefix: left out, and said."""
+    """Never started (prefix 0) or offline (with an old prefix): no notes in any vmcore. ``info`` and ``check`` say so."""
     built = Machine(mode="plain", memory=SMALL, cpus=cpus(2)).build(tmp_path)
     content = of_image(built)
     never = replace(content, cpus=(content.cpus[0], CpuState(0, Registers.from_seed("never started")), content.cpus[1]))
@@ -157,8 +158,23 @@ def test_cpus_that_qemu_lists_and_the_kernel_does_not_know(tmp_path: Path) -> No
         same(dump, built.model)
     offline = replace(content, cpus=(*content.cpus, CpuState(0x3C000, Registers.from_seed("offline"))))
     with vmcorefs.open(EVERY["elf, QEMU"](offline, tmp_path)) as dump:
-        assert [problem.code for problem in dump.problems] == ["cpus"]
-        assert "the crashed kernel had no lowcore at 0x3c000, the CPU was offline" in dump.problems[0].text
+        assert dump.problems == ()
+        assert "the crashed kernel had no lowcore at 0x3c000, the CPU was offline" in dump.info().cpus_left_out[0]
+        (row,) = [row for row in run_checks(dump) if row.name == "container-notes"]
+        assert row.status == "ok"
+        assert row.text.endswith("1 more were offline, and have no notes in a vmcore")
+        same(dump, built.model)
+
+
+def test_a_container_all_of_whose_cpus_are_of_another_system(tmp_path: Path) -> None:
+    """Memory's own registers are served, and a warning says that the container's are not."""
+    built = Machine(mode="plain", memory=SMALL, cpus=cpus(2)).build(tmp_path)
+    content = of_image(built)
+    other = replace(content, cpus=(CpuState(0x1000000, content.cpus[0].registers), CpuState(0x1002000, content.cpus[1].registers)))
+    with vmcorefs.open(EVERY["elf, QEMU"](other, tmp_path)) as dump:
+        assert [problem.code for problem in dump.problems] == ["container-notes"]
+        assert "none of the container's 2 CPU(s) is one of this system" in dump.problems[0].text
+        assert dump.found_cpus.origin == "lowcore_ptr"
         same(dump, built.model)
 
 

@@ -162,6 +162,21 @@ def test_work_that_fails_otherwise_is_done_again_by_who_asks() -> None:
     assert taken(kept, "b") == b"still there"
 
 
+def test_threads_outlive_whatever_goes_wrong_in_them(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ahead, "_pool", ahead._Pool())
+
+    def work() -> bytes:
+        raise ZeroDivisionError
+
+    kept = Ahead(2)
+    for number in range(8):
+        kept.begin(str(number), work)
+        assert taken(kept, str(number)) is None
+    kept.begin("good", lambda: b"good")
+    assert taken(kept, "good") == b"good"
+    assert capfd.readouterr().err == ""
+
+
 def test_not_more_than_the_limit_is_kept() -> None:
     kept = Ahead(2)
     for key in "abcd":

@@ -525,6 +525,21 @@ def test_notes_of_several_segments_are_joined(path: Path) -> None:
         assert source.pread(PAGE, 0) == RANDOM[:PAGE]
 
 
+def test_a_row_that_repeats_another_or_has_no_address_is_told(path: Path) -> None:
+    """Eight damaged bytes, and memory would be gone without a word."""
+    good = elf.core([Load(0, RANDOM[:4 * PAGE]), Load(MIB, RANDOM[4 * PAGE:8 * PAGE])], NOTES)
+    row = EHDR + 2 * PHDR  # of the second PT_LOAD
+    damaged = bytearray(good)
+    damaged[row + 24:row + 32] = b"\xff" * 8
+    with opened(path, bytes(damaged)) as source:
+        assert f"at offset {row:#x} has the p_paddr 0xffffffffffffffff, which is no address" in " ".join(source.container.problems)
+    damaged = bytearray(good)
+    damaged[row:row + PHDR] = good[row - PHDR:row]
+    with opened(path, bytes(damaged)) as source:
+        assert "two PT_LOADs are the same (p_paddr 0x0, " in " ".join(source.container.problems)
+        assert source.pread(4 * PAGE, 0) == RANDOM[:4 * PAGE]
+
+
 @pytest.mark.parametrize("boundary", [16, 512])
 def test_padding_between_data_is_no_gap_unless_something_is_in_it(path: Path, boundary: int) -> None:
     sizes = (3 * PAGE + 8, 2 * PAGE)

@@ -334,6 +334,15 @@ def test_one_file_of_a_split_dump_finds_the_others_by_their_numbers(tmp_path: Pa
         assert source.container.incomplete is None
 
 
+@pytest.mark.parametrize("spare", [1, 3])
+def test_bitmaps_with_more_room_than_pages_need(tmp_path: Path, spare: int) -> None:
+    """The second one begins at half of bitmap_blocks, as libkdumpfile and crash read it."""
+    (tmp_path / "dump").write_bytes(replace(SPLIT, spare=spare).build())
+    with open_image(tmp_path / "dump") as source:
+        check_all(source, model(SPLIT), 402)
+        assert (source.container.incomplete, source.container.problems) == (None, ())
+
+
 @pytest.mark.parametrize("given_", [0, 2])
 def test_a_file_that_no_page_fell_to_ends_with_the_bits_of_its_second_bitmap(tmp_path: Path, given_: int) -> None:
     """As makedumpfile leaves it; a bit less is a cut."""

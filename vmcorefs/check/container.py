@@ -97,4 +97,5 @@ def check_container_notes(dump: Dump) -> Finding:
         differ = ", ".join(f"{prefix:#x}" for prefix in list(found.in_memory)[:_SHOWN])
         return Finding("ok", f"{len(found.in_memory)} of {count} CPU(s) have other registers in their save areas in memory: {differ}",
                        means="the container's are served; those in memory were stored earlier, for instance when the CPU was started")
-    return Finding("ok", f"registers of {count} CPU(s), and no save area in memory says anything else")
+    offline = f"; {len(found.offline)} more were offline, and have no notes in a vmcore" if found.offline else ""
+    return Finding("ok", f"registers of {count} CPU(s), and no save area in memory says anything else{offline}")

@@ -159,7 +159,9 @@ class MountWords:
     def set(self, row: MountField, value: Any, where: str) -> None:
         """Convert and keep one value. Raises UsageError; *where* is how it was given."""
         try:
-            self.values[row.name] = row.convert(value)
+            found = row.convert(value)
+            known = self.values.get(row.name)
+            self.values[row.name] = (*known, *found) if isinstance(known, tuple) and isinstance(found, tuple) else found
         except UsageError as error:
             raise UsageError(f"{where}: {error}") from None
 

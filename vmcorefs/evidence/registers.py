@@ -97,6 +97,9 @@ def _of_container(ground: Ground, vmcoreinfo: Vmcoreinfo | None) -> ContainerCpu
         found = from_notes(container.cpu_notes, ground.image.name, read, vmcoreinfo, whole_todcmp=container.writer == "QEMU")
         for text in found.incomplete:
             ground.problem("container-notes", text)
+        if found.offline and not found.cpus.cpus:
+            ground.problem("container-notes", f"none of the container's {len(container.cpu_notes)} CPU(s) is one of this system, by "
+                           f"lowcore_ptr[], and their registers are not used: {found.offline[0]}")
         return found
     return from_prefixes(container.prefixes, read) if container.prefixes else None
 

@@ -78,7 +78,7 @@ class _Pool:
     @staticmethod
     def _serve(queue: SimpleQueue[Job]) -> None:
         while True:
-            with suppress(MemoryError):
+            with suppress(Exception):
                 queue.get().run()
 
 

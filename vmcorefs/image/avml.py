@@ -273,7 +273,7 @@ class _Opening:
         except (OldmemReadError, _DamagedError) as error:
             why = f"{error.cause if isinstance(error, OldmemReadError) else error} (at {error.offset:#x})"
         if not self.starts:
-            raise self._error(f"no block is in it: {why}")
+            raise self._error(f"no block is in it: {why}; copy it again")
         rest = self.file.read_some(len(MAGIC), place)
         header = MAGIC.startswith(rest) or rest[:4] == MAGIC[:4] or rest[4:] == MAGIC[4:]  # a part of one, or of a damaged one
         if self.lengths[-1] and not behind and not header:

@@ -185,7 +185,7 @@ def from_file(file: Source) -> Source:
     index = _Index(file)
     table = index.table
     if not table.firsts[-1]:
-        raise ImageError(f"{file.name}: nothing is in this bgzip file{f' ({index.incomplete})' if index.incomplete else ''}")
+        raise ImageError(f"{file.name}: nothing is in this bgzip file{f' ({index.incomplete})' if index.incomplete else ''}; copy it again")
 
     def open_members(number: int) -> Decoder:
         return _Members(file, table.places[number], table.places[number + 1], table.firsts[number + 1] - table.firsts[number])

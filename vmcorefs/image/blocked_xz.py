@@ -16,6 +16,7 @@ from vmcorefs.errors import ImageError, OldmemReadError
 from vmcorefs.image.blocked import BLOCKS_LIMIT, BlockFile, BlockTable, check_blocks, open_inside, unpack
 from vmcorefs.image.blocks import Decoder
 from vmcorefs.image.foreign import refuse_foreign
+from vmcorefs.image.shell import unpacking
 from vmcorefs.image.source import Source
 from vmcorefs.quantities import human_size
 
@@ -142,7 +143,7 @@ def from_file(file: Source) -> Source:
         for packed, size in stream.blocks():
             if size > _BLOCK_LIMIT:
                 raise ImageError(f"{file.name}: the xz block at {place:#x} unpacks to {human_size(size)}, too much to read at random; "
-                                 f"{unpack(file, _UNPACK)}, or compress it again: xz -T0 --block-size=4MiB")
+                                 f"{unpack(file, _UNPACK)}; compressed again by xz -T0 --block-size=1MiB, it can be")
             if size:
                 table.add(place, first)
                 unpadded.append(packed)
@@ -169,7 +170,7 @@ def _check_memory(file: Source, block: Decoder) -> None:
     except OldmemReadError as error:
         if _TOO_LARGE in error.cause:
             raise ImageError(f"{file.name}: to unpack its xz blocks takes more than {human_size(_MEMORY_LIMIT)} of memory, too much to "
-                             f"read at random; {unpack(file, _UNPACK)}, or compress it again: xz -T0 --block-size=4MiB") from error
+                             f"read at random; {unpack(file, _UNPACK)}; compressed again by xz -T0 --block-size=1MiB, it can be") from error
 
 
 def _pread(file: Source, size: int, offset: int) -> bytes:
@@ -180,7 +181,8 @@ def _pread(file: Source, size: int, offset: int) -> bytes:
 
 
 def _damaged(file: Source, words: str) -> ImageError:
-    return ImageError(f"{file.name}: damaged xz file: {words}; {unpack(file, _UNPACK)}")
+    return ImageError(f"{file.name}: damaged xz file: {words}; copy it again, or get what is whole of it: "
+                      f"{unpacking(file, _UNPACK)}")
 
 
 def _varint(value: int) -> bytes:

@@ -7,6 +7,7 @@ write_elf_header; zgetdump dfo_elf.c, dfi_elf.c; QEMU dump/dump.c, target/s390x/
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from heapq import heappop, heappush
@@ -102,6 +103,11 @@ class _Core(Headers):
         pieces = [piece for i in indexes for piece in self._pieces(i, tail)]
         if len(indexes) > 1:
             ranges = [(self.loads.paddr[i], self.loads.paddr[i] + self.loads.memsz[i]) for i in indexes]
+            rows = Counter((self.loads.paddr[i], self.loads.offset[i], self.loads.filesz[i]) for i in indexes if self.loads.filesz[i])
+            twice = next((row for row, count in rows.items() if count > 1), None)
+            if twice is not None:
+                self.problems.append(f"two PT_LOADs are the same (p_paddr {twice[0]:#x}, p_offset {twice[1]:#x}): if one of them is "
+                                     "damaged, its memory is missing")
             self.covered = frozenset(i for i, also in zip(indexes, covered(ranges), strict=True) if also)
             pieces = list(self._best(pieces))
         for start, end, rank, _, reader, offset in pieces:

@@ -132,7 +132,7 @@ class Headers:
         return count
 
     def _read_program_headers(self) -> None:
-        loads = self.loads
+        loads, virtual = self.loads, array("L")
         for first in range(0, self.phnum, _WINDOW):
             size = min(_WINDOW, self.phnum - first) * PHDR_SIZE
             data = self._read(self.phoff + first * PHDR_SIZE, size, "program headers")
@@ -142,7 +142,10 @@ class Headers:
                     self.note_segments.append((offset, filesz, memsz, align))
                 if kind not in {PT_LOAD, PT_NOTE, *_WITHOUT_MEMORY} and (filesz or memsz):
                     self.others.append((index, kind))
-                if kind != PT_LOAD or paddr == _NO_PADDR or (memsz == 0 and filesz == 0):
+                if kind != PT_LOAD or (memsz == 0 and filesz == 0):
+                    continue
+                if paddr == _NO_PADDR:
+                    virtual.append(index)
                     continue
                 self._check(index, offset, paddr, filesz, memsz)
                 loads.index.append(index)
@@ -159,6 +162,10 @@ class Headers:
             raise self.error(f"{len(self.note_segments)} of its program headers are PT_NOTEs, more than any dump has "
                              f"({_NOTE_SEGMENTS_LIMIT}); the header is damaged")
         self._look_behind()
+        if virtual:
+            self.problems.append(f"PT_LOAD {virtual[0]} at offset {self.place(virtual[0]):#x} has the p_paddr {_NO_PADDR:#x}, which is no "
+                                 f"address{f', and {len(virtual) - 1} more' if len(virtual) > 1 else ''}: it is not served; if it is "
+                                 "damaged, its memory is missing")
         if self.others:
             index, kind = self.others[0]
             self.problems.append(f"program header {index} at offset {self.place(index):#x} has the p_type {kind:#x}, which no dump has"

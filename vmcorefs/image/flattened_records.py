@@ -8,7 +8,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 
 from vmcorefs.errors import ImageError, OldmemReadError
-from vmcorefs.image.shell import free_name, quoted
+from vmcorefs.image.shell import free_name, plain_of, quoted
 from vmcorefs.image.source import Source
 
 HEADER_SIZE = 4096
@@ -130,7 +130,7 @@ class Records:
     def _check(self, good: bool, place: int) -> None:  # noqa: FBT001
         if not good:
             raise ImageError(f"{self.file.name}: the flattened dump is in too many pieces (at {place:#x}); rebuild it: "
-                             f"makedumpfile -R {quoted(free_name('DUMP'))} < {quoted(self.file.name)}")
+                             f"makedumpfile -R {quoted(free_name('DUMP'))} < {quoted(plain_of(self.file))}")
 
     # -- what they have ------------------------------------------------------------------------------------------------
 

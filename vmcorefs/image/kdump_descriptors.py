@@ -19,7 +19,27 @@ class Descriptors:
 
     def __init__(self, table: PageTable, zero_page: Descriptor | None):
         self._table = table
-        self._zeros = b"" if zero_page is None else zero_page.packed() * _CHUNK
+        self._zero = b"" if zero_page is None else zero_page.packed()
+        self._zeros = self._zero * _CHUNK
+
+    def has_zero_pages(self, end: int) -> bool:
+        """Whether one of the first *end* is the zero page's; True as well where there are more than a search looks at.
+
+        makedumpfile --reassemble writes the page in any case, also of dumps whose writer left zero pages out.
+        """
+        if not self._zero:
+            return False
+        for first in range(0, min(end, _LIMIT * _CHUNK), _CHUNK):
+            try:
+                data = self._table.descriptors(first, min(_CHUNK, end - first))
+            except OldmemReadError:  # nothing is proven
+                return True
+            at = data.find(self._zero)
+            while at >= 0:
+                if at % DESCRIPTOR_SIZE == 0:
+                    return True
+                at = data.find(self._zero, at + 1)
+        return end > _LIMIT * _CHUNK
 
     def written(self, end: int) -> int:
         """How many of the first *end* there are before the first that was not written; they are written in order."""

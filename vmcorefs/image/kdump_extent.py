@@ -122,7 +122,7 @@ class _Measured:
         written = self._written(descriptors, words)
         if written:
             self._data(descriptors, written, words)
-        return Extent(self._stored, written, told, proven, zero_page is not None, tuple(words))
+        return Extent(self._stored, written, told, proven, descriptors.has_zero_pages(written), tuple(words))
 
     def _meant(self) -> tuple[int | None, Descriptor | None]:
         """How many descriptors there is room for before the data; the descriptor of zero pages, where there is a zero page first."""

@@ -108,10 +108,12 @@ def parse_header(file: Source) -> KdumpHeader:
                f"the file's pages [{start:#x}, {end:#x}) must lie in [0, {max_pfn:#x})")
     bitmap = (1 + sub_size) * PAGE_SIZE
     needed = -(-max_pfn // BITS)
-    if bitmap_blocks not in {needed, 2 * needed}:
+    # two halves, if each of them has room for all pages (makedumpfile.c: initialize_bitmap_memory; libkdumpfile, crash diskdump.c)
+    two = bitmap_blocks >= 2 * needed and bitmap_blocks % 2 == 0
+    if not two and bitmap_blocks != needed:
         _wrong(file, "bitmap_blocks", 0x1b4, bitmap_blocks,
                f"{max_pfn:#x} pages need {needed:#x} blocks for each of two bitmaps, or for one")
-    second = bitmap + needed * PAGE_SIZE if bitmap_blocks == 2 * needed else bitmap
+    second = bitmap + bitmap_blocks // 2 * PAGE_SIZE if two else bitmap
     return KdumpHeader(
         version, release, machine, seconds + microseconds % 1_000_000 / 1e6 if 0 < seconds < 1 << 33 else None, status,
         max_pfn, bool(split), start, end, dump_level, bitmap, second, bitmap + bitmap_blocks * PAGE_SIZE,

@@ -76,6 +76,11 @@ class PageTable:
         self._known = 0  # windows whose number is known
 
     @property
+    def incomplete(self) -> bool:
+        """Whether the file is known not to be whole: then data behind its end are missing, else their descriptor is damaged."""
+        return bool(self.header.status & INCOMPLETE) or not isinstance(self.extent, Extent) or bool(self.extent.incomplete)
+
+    @property
     def unfinished(self) -> bool:
         """Whether its writer did not get to all of its pages: then a descriptor of zeros is no damaged one."""
         return bool(self.header.status & INCOMPLETE) or (isinstance(self.extent, Extent) and self.extent.written < self.extent.stored)

@@ -255,5 +255,7 @@ def _refuse(table: PageTable, entry: Entry) -> None:
         raise DamagedError(f"damaged page descriptor: {size:#x} bytes of data at {offset:#x} (1 to 0x1000 are possible)")
     if offset <= table.header.descriptors:
         raise DamagedError(f"damaged page descriptor: it points to {offset:#x}, into the headers")
-    raise OldmemReadError(table.file.path, offset, f"the dump is cut off: the page's data end at {offset + size:#x}, the file at "
-                          f"{table.file.size:#x}", kind="missing")
+    words = f"the page's data would end at {offset + size:#x}, the file ends at {table.file.size:#x}"
+    if not table.incomplete:
+        raise DamagedError(f"damaged page descriptor: {words}")
+    raise OldmemReadError(table.file.path, offset, f"the dump is cut off: {words}", kind="missing")

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from vmcorefs.errors import ImageError, printable
 from vmcorefs.image.file import ImageFile
 from vmcorefs.image.segments import SegmentSource
-from vmcorefs.image.shell import Printed, quoted
+from vmcorefs.image.shell import Printed, plain_of, quoted
 from vmcorefs.image.source import Container, Source
 from vmcorefs.quantities import human_size
 
@@ -121,7 +121,7 @@ class Parts(SegmentSource, Printed):
         match = _LATER.fullmatch(self.name)
         stem = match["stem"][:-1] if match is not None else ""
         self.plain = stem if os.path.basename(stem) else f"{self.name}.joined"
-        names = " ".join(quoted(file.name) for file in files)
+        names = " ".join(quoted(plain_of(file)) for file in files)
         if found and match is not None and len(files) > _LISTED:
             names = quoted(match["stem"]) + ("[0-9]" if match["number"].isdigit() else "[a-z]") * len(match["number"])
         self.printed_by = f"cat {names}"

@@ -97,7 +97,9 @@ class Header:
         if marker[:8] != _END:
             return (f"the end marker is not at {offset:#x}: the dump was not finished, or its end is overwritten; from some address on "
                     "memory may be what was on the disk before"), None
-        if len(marker) < 16 or int.from_bytes(marker[8:], "big") < self.tod:
+        if len(marker) < 16:
+            return f"the file is cut off: it ends at {file.size:#x}, within the end marker at {offset:#x}", None
+        if int.from_bytes(marker[8:], "big") < self.tod:
             return None, f"the end marker at {offset:#x} is older than the header: the dump may not have been finished"
         return None, None
 

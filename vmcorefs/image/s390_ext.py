@@ -15,7 +15,7 @@ from vmcorefs.image.blocks import Blocks, Decoder, Inflater
 from vmcorefs.image.page_cache import PageCache
 from vmcorefs.image.s390 import HEADER_SIZE, Header
 from vmcorefs.image.segments import Nothing, Reader, SegmentSource, Zeros
-from vmcorefs.image.shell import Printed, advised, free_name, quoted
+from vmcorefs.image.shell import Printed, advised, free_name, plain_of, quoted
 from vmcorefs.image.source import Container, Source
 from vmcorefs.quantities import MIB, PAGE_SIZE, round_up
 from vmcorefs.ranges import Range
@@ -223,7 +223,7 @@ def _is_tape(file: Source, memory_size: int) -> bool:
 def _without_header(file: Source, pages: int) -> str:
     """The command that copies the memory behind the header."""
     command = f"dd bs=4096 skip=1 count={pages} iflag=fullblock of={quoted(free_name('RAW'))}"
-    return f"{file.printed_by} | {command}" if isinstance(file, Printed) else f"{command} if={quoted(file.name)}"
+    return f"{file.printed_by} | {command}" if isinstance(file, Printed) else f"{command} if={quoted(plain_of(file))}"
 
 
 def from_file(file: Source) -> Source:

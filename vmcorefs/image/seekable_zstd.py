@@ -154,6 +154,8 @@ class _Proof:
 
 
 def _read_table(file: Source) -> BlockTable:
+    if file.size < _FOOTER.size + _SKIPPABLE.size:
+        raise _damaged(file, f"the file has {file.size:#x} bytes only")
     try:
         count, descriptor, _ = _FOOTER.unpack(file.pread(_FOOTER.size, file.size - _FOOTER.size))
         width = 12 if descriptor & 0x80 else 8

@@ -17,7 +17,11 @@ class Printed(Source):
 
 def quoted(name: str) -> str:
     """*name* as a word of a command, and no option of it."""
-    return shlex.quote(f"./{name}" if name.startswith("-") else name)
+    word = f"./{name}" if name.startswith("-") else name
+    if word.isprintable() and "\\" not in word:
+        return shlex.quote(word)
+    data = "".join(chr(byte) if 0x20 <= byte < 0x7F and byte not in b"'\\\\" else f"\\x{byte:02x}" for byte in os.fsencode(word))
+    return f"$'{data}'"  # bash, zsh, ksh; a message must stay one line that can be printed
 
 
 def free_name(name: str) -> str:
@@ -32,7 +36,9 @@ def plain_of(source: Source | str) -> str:
     """What a file with the bytes of *source* is named, or might be."""
     if isinstance(source, str):
         return source
-    return source.plain if isinstance(source, Printed) else source.name
+    if isinstance(source, Printed):
+        return source.plain
+    return source.path if "\\" in source.name else source.name  # a name that was escaped for messages is not that of the file
 
 
 def stem_of(name: str) -> str:

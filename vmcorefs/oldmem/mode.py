@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from vmcorefs.errors import ImageError, UsageError
+from vmcorefs.image.shell import plain_of, quoted
 from vmcorefs.image.source import Source
 from vmcorefs.oldmem.kdump import kdump_memory
 from vmcorefs.oldmem.mapping import OldMemory
@@ -190,7 +191,7 @@ def not_linux(image: Source, mode: Mode) -> ImageError:
     if image.container.format in {"lime", "avml"}:
         kind = "AVML" if image.container.format == "avml" else "LiME"
         return ImageError(f"{where}: no s390x Linux is in the memory of this {kind} file, neither os_info, VMCOREINFO nor a lowcore; "
-                          f"is it of another architecture? volatility3 reads those: vol -f FILE banners.Banners{also}")
+                          f"is it of another architecture? volatility3 reads those: vol -f {quoted(plain_of(image))} banners.Banners{also}")
     lowcore = read_absolute_lowcore(mode.memory.read)
     if isinstance(lowcore, Absent) and image.size >= PAGE_SIZE:
         return ImageError(f"{where}: not the memory of an s390x Linux system, as far as it can be read: {lowcore.reason}; check that "

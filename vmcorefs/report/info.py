@@ -253,7 +253,8 @@ def make_info(dump: Dump, *, mountpoint: str | None = None) -> Info:
         vector=FactInfo(dump.vector, layout.vector.origin, layout.vector.assumed),
         cpus=list(_cpus(dump, crash)),
         cpus_origin=dump.found_cpus.origin,
-        cpus_left_out=[printable(text) for text in dump.found_cpus.left_out],
+        cpus_left_out=[printable(text) for text in (*dump.found_cpus.left_out,
+                                                    *(dump.container_cpus.offline if dump.container_cpus is not None else ()))],
         physmem=FactInfo([list(r) for r in dump.physmem.value], dump.physmem.origin, dump.physmem.assumed),
         memory_map=[list(r) for r in dump.memory_map],
         memory=as_dicts(make_map(dump)),
@@ -282,7 +283,7 @@ def _file(file: Any) -> FileInfo:
 def _container(dump: Dump) -> ContainerInfo | None:
     """None for a raw image in one file."""
     container, files = dump.image.container, dump.image.files
-    if container.format == "raw" and len(files) == 1:
+    if container.format == "raw" and len(files) == 1 and not container.detail:
         return None
 
     def text(words: str | None) -> str | None:

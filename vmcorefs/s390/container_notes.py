@@ -43,14 +43,16 @@ _FIELDS: Mapping[int, Mapping[str, tuple[int, int]]] = {
 @dataclass(frozen=True)
 class ContainerCpus:
     """What a container says about the CPUs. *incomplete*: a sentence for each CPU whose notes lack registers, which are then
-    zero; *in_memory*: what the save areas in memory say of the same CPUs, by prefix, where that is something else. *vector*:
-    whether the kernel used vector registers, as far as the container shows it.
+    zero; *offline*: one for each CPU that is left out as the kernel leaves it out; *in_memory*: what the save areas in memory say
+    of the same CPUs, by prefix, where that is something else. *vector*: whether the kernel used vector registers, as far as the
+    container shows it.
     """
 
     cpus: Cpus
     incomplete: tuple[str, ...]
     in_memory: Mapping[int, SaveArea]
     vector: bool | None = None
+    offline: tuple[str, ...] = ()
 
 
 def from_notes(notes: Sequence[Sequence[RawNote]], name: str, read: Read, vmcoreinfo: Vmcoreinfo | None, *,
@@ -64,6 +66,7 @@ def from_notes(notes: Sequence[Sequence[RawNote]], name: str, read: Read, vmcore
     known = set(read_lowcore_ptr(read, vmcoreinfo).values())
     cpus: list[Cpu] = []
     left_out: list[str] = []
+    offline: list[str] = []
     incomplete: list[str] = []
     in_memory: dict[int, SaveArea] = {}
     for number, own in enumerate(notes, 1):
@@ -76,7 +79,7 @@ def from_notes(notes: Sequence[Sequence[RawNote]], name: str, read: Read, vmcore
             left_out.append(f"{state.source}: its prefix {prefix:#x} is no address of a lowcore, or another CPU's")
             continue
         if known and prefix not in known:
-            left_out.append(f"{state.source}: the crashed kernel had no lowcore at {prefix:#x}, the CPU was offline")
+            offline.append(f"{state.source}: the crashed kernel had no lowcore at {prefix:#x}, the CPU was offline")
             continue
         lacks = state.missing
         if lacks:
@@ -92,7 +95,8 @@ def from_notes(notes: Sequence[Sequence[RawNote]], name: str, read: Read, vmcore
             in_memory[prefix] = other
         cpus.append(Cpu(area, "container's notes"))
     return ContainerCpus(_as_cpus(cpus, "container's notes", left_out, "the container's notes do not have them for all CPUs"),
-                         tuple(incomplete), in_memory, _uses_vector(cpus, always=whole_todcmp) if cpus else None)
+                         tuple(incomplete), in_memory, _uses_vector(cpus, always=whole_todcmp) if cpus else None,
+                         tuple(offline))
 
 
 def prefix_and_psw(notes: Sequence[RawNote]) -> tuple[bytes, bytes]:

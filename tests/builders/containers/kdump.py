@@ -54,6 +54,7 @@ class Kdump:
     max_pfn: int | None = None
     part: tuple[int, int] | None = None  # pages of this file of a split dump
     one_bitmap: bool = False
+    spare: int = 0  # blocks of each bitmap that no page needs
     share_zeros: bool = False  # all zero pages have the data of one
     mixed: bool = False  # one page in four is stored plain
     fields: Mapping[str, int] = field(default_factory=dict)
@@ -78,7 +79,7 @@ class Kdump:
 
     @property
     def bitmap_size(self) -> int:
-        return -(-self.end // (8 * PAGE)) * PAGE
+        return (-(-self.end // (8 * PAGE)) + self.spare) * PAGE
 
     @property
     def descriptors(self) -> int:
