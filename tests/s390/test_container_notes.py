@@ -64,7 +64,8 @@ def test_a_cpu_without_a_lowcore_was_offline() -> None:
     info = Vmcoreinfo(b"OSRELEASE=6.1.0\nSYMBOL(lowcore_ptr)=5000\nLENGTH(lowcore_ptr)=2\n", "os_info")
     found = from_notes(notes_of(*CPUS), "dump", memory.read, info, whole_todcmp=True)
     assert [cpu.save_area.prefix_address for cpu in found.cpus.cpus] == [PREFIXES[1]]
-    (reason,) = found.cpus.left_out
+    assert found.cpus.left_out == ()
+    (reason,) = found.offline
     assert "CPU 1" in reason and "0x20000" in reason and "offline" in reason
 
 
