@@ -39,6 +39,7 @@ from vmcorefs.s390.elfcorebuf import FinishedHeader
 from vmcorefs.s390.high_memory import read_high_memory
 from vmcorefs.s390.lowcore import AbsoluteLowcore, read_absolute_lowcore
 from vmcorefs.s390.os_info import OsInfo
+from vmcorefs.s390.parmarea import Crashkernel
 from vmcorefs.s390.search import MemorySearch
 from vmcorefs.s390.vmcoreinfo import Vmcoreinfo, read_vmcoreinfo_note
 from vmcorefs.vmcore.elfcorehdr import build_elfcorehdr
@@ -154,6 +155,15 @@ class Dump:
         if self.vmcoreinfo is None:
             return Absent("no VMCOREINFO", suspicious=False)
         return read_high_memory(self.oldmem.read, self.vmcoreinfo)
+
+    @property
+    def ends_with_crashkernel(self) -> Crashkernel | None:
+        """The area at the end of a plain image's memory, if that is what its dump kernel had, and a kernel's /proc/vmcore does not."""
+        area = self.os_info.crashkernel if isinstance(self.os_info, OsInfo) else None
+        if (self.mode.name == "plain" and area is not None and area.sane() and area.end == self.crashed_kernel_end
+                and area.base <= self.memory_map[-1].end):
+            return area
+        return None
 
     @cached_property
     def notice(self) -> str:
@@ -271,12 +281,10 @@ class Dump:
 
     def _check_crashed_end(self, end: int) -> None:
         """An image that is cut off where nothing else shows it: the crashed kernel's own high_memory says so."""
-        capture, found, area = self.capture, self.crashed_kernel_end, self.os_info.crashkernel if isinstance(self.os_info, OsInfo) else None
+        capture, found = self.capture, self.crashed_kernel_end
         asked = capture.memory_range or capture.memory_map is not None or capture.device_memory or capture.select != "prod"
-        if asked or isinstance(found, Absent) or found <= max(end, round_up(self.image.size)):
+        if asked or isinstance(found, Absent) or found <= max(end, round_up(self.image.size)) or self.ends_with_crashkernel is not None:
             return
-        if self.mode.name == "plain" and area is not None and area.sane() and area.end == found and area.base <= self.memory_map[-1].end:
-            return  # the end is what its dump kernel had, and a kernel's /proc/vmcore does not
         self._problem("truncated", f"the crashed kernel's memory reached to {found:#x} (its high_memory), the image ends at "
                       f"{self.image.size:#x}; what is behind is missing, and not in vmcore")
 

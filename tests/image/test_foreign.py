@@ -16,6 +16,7 @@ import pytest
 
 from tests.builders.containers import lime
 from tests.builders.containers.seekable import bgzip, xz, zstd
+from tests.image.opening import refusal
 from vmcorefs.errors import ImageError
 from vmcorefs.image import open_image
 from vmcorefs.image.foreign import FOREIGN, refuse_foreign
@@ -87,16 +88,6 @@ ROWS = [
 
 def head(offset: int, magic: bytes) -> bytes:
     return (bytes(offset) + magic).ljust(0x4000, b"\0")
-
-
-def refusal(path: Path, data: bytes) -> str:
-    path.write_bytes(data)
-    with pytest.raises(ImageError) as caught:
-        open_image(path)
-    message = str(caught.value)
-    assert message.startswith(f"{path}: ")
-    assert "\n" not in message
-    return message
 
 
 @pytest.mark.parametrize(("offset", "magic", "name", "advice"), ROWS)

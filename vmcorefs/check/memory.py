@@ -12,7 +12,6 @@ from vmcorefs.ranges import Range, merge, total
 from vmcorefs.s390 import Absent
 from vmcorefs.s390.cpus import read_lowcore_ptr
 from vmcorefs.s390.lowcore import PREFIX_LIMIT, PREFIXREG
-from vmcorefs.s390.os_info import OsInfo
 
 
 def check_memory(dump: Dump) -> Finding:
@@ -21,8 +20,8 @@ def check_memory(dump: Dump) -> Finding:
     end = dump.crashed_kernel_end
     if isinstance(end, Absent):
         return Finding("ok", text)
-    area = dump.os_info.crashkernel if isinstance(dump.os_info, OsInfo) else None
-    if dump.mode.name == "plain" and area is not None and area.sane() and area.end == end and area.base <= dump.memory_map[-1].end:
+    area = dump.ends_with_crashkernel
+    if area is not None:
         return Finding("ok", f"{text}; the crashed kernel's memory reached to {end:#x} (its high_memory), but from {area.base:#x} on it "
                        "was the dump kernel's, which /proc/vmcore does not have")
     if end > round_up(dump.image.size):

@@ -13,6 +13,7 @@ from contextlib import suppress
 from queue import SimpleQueue
 
 from vmcorefs.errors import OldmemReadError
+from vmcorefs.image.after_fork import renew_after_fork
 
 THREADS_LIMIT = 2  # each one holds a block and a decoder, of xz some 8 MiB: four would not fit into the 64 MiB of a daemon
 
@@ -54,6 +55,7 @@ class _Pool:
 
     def __init__(self) -> None:
         self.renew()
+        renew_after_fork(self)
 
     def renew(self) -> None:
         """Begin without threads."""
@@ -87,13 +89,16 @@ class Ahead:
 
     def __init__(self, limit: int | None = None):
         self.limit = threads() if limit is None else limit
-        self._owner = os.getpid()
+        self.renew()
+        renew_after_fork(self)
+
+    def renew(self) -> None:
+        """Forget all that was begun; nobody else uses it now."""
         self._lock = threading.Lock()
         self._jobs: dict[Hashable, Job] = {}
 
     def begin(self, key: Hashable, work: Callable[[], bytes]) -> None:
         """Have *work* done, unless that was begun before; what nobody has asked for since longest is forgotten."""
-        self._forget_after_fork()
         with self._lock:
             if key in self._jobs or not self.limit:
                 return
@@ -105,16 +110,8 @@ class Ahead:
 
     def take(self, key: Hashable) -> Job | None:
         """The work for *key*, finished or not; None where it was not begun. It is not kept any longer."""
-        self._forget_after_fork()
         with self._lock:
             return self._jobs.pop(key, None)
 
-    def _forget_after_fork(self) -> None:
-        if self._owner != os.getpid():  # the first use in the child of a fork, when only one thread is in it
-            self._owner = os.getpid()
-            self._lock = threading.Lock()
-            self._jobs = {}
-
 
 _pool = _Pool()
-os.register_at_fork(after_in_child=_pool.renew)

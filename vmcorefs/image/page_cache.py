@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import threading
-import weakref
 from collections import OrderedDict
 from collections.abc import Hashable
+
+from vmcorefs.image.after_fork import renew_after_fork
 
 CACHE_LIMIT = 8 << 20
 _ENTRY_COST = 200  # bytes that Python needs for an entry beside its data
@@ -21,7 +21,7 @@ class PageCache:
     def __init__(self, limit: int = CACHE_LIMIT):
         self.limit = limit
         self.renew()
-        _caches.add(self)
+        renew_after_fork(self)
 
     def renew(self) -> None:
         """Forget everything; nobody else uses it now."""
@@ -51,14 +51,3 @@ class PageCache:
             while self.size > self.limit:
                 _, forgotten = self._entries.popitem(last=False)
                 self.size -= len(forgotten) + _ENTRY_COST
-
-
-_caches: weakref.WeakSet[PageCache] = weakref.WeakSet()
-
-
-def _renew_all() -> None:
-    for cache in list(_caches):
-        cache.renew()
-
-
-os.register_at_fork(after_in_child=_renew_all)

@@ -11,15 +11,13 @@ from vmcorefs.oldmem.kdump import kdump_memory
 from vmcorefs.oldmem.mapping import OldMemory
 from vmcorefs.oldmem.plain import plain_memory
 from vmcorefs.oldmem.prefixed import find_prefix, prefixed_memory
-from vmcorefs.oldmem.raw import raw_reader
+from vmcorefs.oldmem.raw import leads_to_metadata, raw_reader
 from vmcorefs.oldmem.swap import Swap, find_swap, low_headers, refuse_remains, swap_by_header, swap_by_os_info
 from vmcorefs.oldmem.zfcpdump import zfcpdump_memory
 from vmcorefs.quantities import PAGE_SIZE, human_size
 from vmcorefs.s390 import Absent
 from vmcorefs.s390.lowcore import OS_INFO, AbsoluteLowcore, read_absolute_lowcore
-from vmcorefs.s390.os_info import OsInfo, read_os_info
 from vmcorefs.s390.parmarea import Crashkernel, read_crashkernel
-from vmcorefs.s390.vmcoreinfo import Vmcoreinfo, read_vmcoreinfo_note
 
 MODES = ("auto", "kdump", "zfcpdump", "plain")
 SELECTS = ("prod", "kdump", "all")  # zgetdump's words
@@ -176,10 +174,7 @@ def linux_evidence(image: Source, mode: Mode) -> str | None:
     """Where a sign of an s390x Linux system is: "crashed system", "image" (only in the image as it lies), or None."""
     for read, who in ((mode.memory.read, "crashed system"), (raw_reader(image), "image")):
         lowcore = read_absolute_lowcore(read)
-        if isinstance(lowcore, AbsoluteLowcore) and (
-                lowcore.new_psws_valid
-                or isinstance(read_os_info(read, lowcore.os_info), OsInfo)
-                or isinstance(read_vmcoreinfo_note(read, lowcore.vmcore_info), Vmcoreinfo)):
+        if isinstance(lowcore, AbsoluteLowcore) and (lowcore.new_psws_valid or leads_to_metadata(read, lowcore)):
             return who
     return None
 

@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import struct
 
-from vmcorefs.errors import OldmemReadError
 from vmcorefs.image.source import Source
 from vmcorefs.oldmem.mapping import ADDRESS_END, OldMemory, Segment
-from vmcorefs.oldmem.raw import raw_reader, raw_scan
+from vmcorefs.oldmem.raw import leads_to_metadata, raw_reader, raw_scan
 from vmcorefs.quantities import PAGE_SIZE
 from vmcorefs.s390 import Absent, Read
 from vmcorefs.s390.lowcore import PREFIX_LIMIT, SIZE, VMCORE_INFO, read_absolute_lowcore
-from vmcorefs.s390.os_info import OsInfo, read_os_info
-from vmcorefs.s390.vmcoreinfo import Vmcoreinfo, read_vmcoreinfo_note
 
 _POINTERS = struct.Struct(">QxxxxQ")  # vmcore_info and os_info
 _CANDIDATES = 64
@@ -47,11 +44,7 @@ def _leads_somewhere(read: Read, lowcore: int) -> bool:
     page = read_absolute_lowcore(lambda address, size: read(lowcore + address, size))
     if isinstance(page, Absent) or not page.new_psws_valid:
         return False
-    try:
-        return (isinstance(read_os_info(read, page.os_info), OsInfo)
-                or isinstance(read_vmcoreinfo_note(read, page.vmcore_info), Vmcoreinfo))
-    except OldmemReadError:
-        return False
+    return leads_to_metadata(read, page)
 
 
 def prefixed_memory(image: Source, prefix: int) -> OldMemory:

@@ -6,6 +6,9 @@ from collections.abc import Iterator
 
 from vmcorefs.image.source import Source
 from vmcorefs.s390 import Read, Scan
+from vmcorefs.s390.lowcore import AbsoluteLowcore
+from vmcorefs.s390.os_info import OsInfo, read_os_info
+from vmcorefs.s390.vmcoreinfo import Vmcoreinfo, read_vmcoreinfo_note
 
 
 def raw_scan(image: Source) -> Scan:
@@ -20,3 +23,9 @@ def raw_reader(image: Source) -> Read:
     def read(offset: int, size: int) -> bytes:
         return image.pread(size, offset)
     return read
+
+
+def leads_to_metadata(read: Read, lowcore: AbsoluteLowcore) -> bool:
+    """Whether a pointer of *lowcore* leads to a valid os_info or VMCOREINFO in what *read* sees."""
+    return (isinstance(read_os_info(read, lowcore.os_info), OsInfo)
+            or isinstance(read_vmcoreinfo_note(read, lowcore.vmcore_info), Vmcoreinfo))

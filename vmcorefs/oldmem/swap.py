@@ -6,17 +6,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from vmcorefs.errors import ImageError, OldmemReadError
+from vmcorefs.errors import ImageError
 from vmcorefs.image.source import Source
 from vmcorefs.oldmem.kdump import kdump_memory
 from vmcorefs.oldmem.raw import raw_reader, raw_scan
 from vmcorefs.quantities import PAGE_SIZE
 from vmcorefs.ranges import Range
-from vmcorefs.s390 import Absent
+from vmcorefs.s390 import Absent, Read
 from vmcorefs.s390.elfcorebuf import FinishedHeader, find_finished_headers
 from vmcorefs.s390.lowcore import SIZE as LOWCORE_SIZE
 from vmcorefs.s390.lowcore import AbsoluteLowcore, read_absolute_lowcore
-from vmcorefs.s390.os_info import MAGIC, OsInfo, parse_os_info, read_os_info
+from vmcorefs.s390.os_info import MAGIC, OsInfo, read_os_info
 from vmcorefs.s390.pages import pages_with
 from vmcorefs.s390.parmarea import Crashkernel, has_kernel_image, read_crashkernel
 
@@ -34,10 +34,26 @@ class Swap:
     warning: str | None = None
 
 
+def _os_info(read: Read) -> OsInfo | Absent:
+    """What the absolute lowcore that *read* sees leads to."""
+    lowcore = read_absolute_lowcore(read)
+    return lowcore if isinstance(lowcore, Absent) else read_os_info(read, lowcore.os_info)
+
+
 def _old_os_info(image: Source, area: Crashkernel) -> OsInfo | Absent:
-    memory = kdump_memory(image, area)
-    lowcore = read_absolute_lowcore(memory.read)
-    return lowcore if isinstance(lowcore, Absent) else read_os_info(memory.read, lowcore.os_info)
+    """What the crashed system says of itself, read through the swap."""
+    return _os_info(kdump_memory(image, area).read)
+
+
+def _own_os_info(image: Source) -> OsInfo | Absent:
+    """What the system at 0, as the image lies, says of itself."""
+    return _os_info(raw_reader(image))
+
+
+def _has_lowcore(image: Source, area: Crashkernel) -> bool:
+    """Whether a lowcore is where the swap puts the crashed system's."""
+    lowcore = read_absolute_lowcore(kdump_memory(image, area).read)
+    return isinstance(lowcore, AbsoluteLowcore) and lowcore.new_psws_valid
 
 
 def find_swap(image: Source) -> Swap | None:
@@ -56,7 +72,7 @@ def find_swap(image: Source) -> Swap | None:
         info = _old_os_info(image, area)
         if isinstance(info, OsInfo) and info.crashkernel == area:
             return Swap(area, f"the dump kernel's parameter area and the crashed system's os_info agree on {area}")
-        found = _proven_swap(image, _SCAN_LIMITS[:-1]) if isinstance(info, Absent) else None
+        found = _proven_swap(image, _SCAN_LIMITS[:-1], {}) if isinstance(info, Absent) else None
         if found is not None:
             return found
         if isinstance(info, OsInfo) and kernel_image:
@@ -79,14 +95,18 @@ def swap_by_os_info(image: Source) -> Swap | None:
     """
     lowcore = read_absolute_lowcore(raw_reader(image))
     limits = _SCAN_LIMITS if isinstance(lowcore, AbsoluteLowcore) and lowcore.new_psws_valid else _SCAN_LIMITS[:-1]
-    return _proven_swap(image, limits) or _likely_swap(image, limits)
+    pages: dict[Crashkernel, list[int]] = {}
+    return _proven_swap(image, limits, pages) or _likely_swap(image, pages)
 
 
-def _proven_swap(image: Source, limits: Sequence[int]) -> Swap | None:
-    """*limits*: of the steps of the search; the first one with a proof in it is the last one."""
+def _proven_swap(image: Source, limits: Sequence[int], pages: dict[Crashkernel, list[int]]) -> Swap | None:
+    """*limits*: of the steps of the search; the first one with a proof in it is the last one. What was looked at is put into *pages*."""
     own = _own_os_info(image)
     for start, end in pairwise(limits):
-        found = _swaps(image, _os_info_pages(image, start, end))
+        step = _os_info_pages(image, start, end)
+        for area, places in step.items():
+            pages.setdefault(area, []).extend(places[:max(_PAGES_LIMIT - sum(map(len, pages.values())), 0)])
+        found = _swaps(image, step)
         if found:
             (area, address), *others = found.items()
             if others or (isinstance(own, OsInfo) and own.crashkernel in found):
@@ -97,14 +117,14 @@ def _proven_swap(image: Source, limits: Sequence[int]) -> Swap | None:
     return None
 
 
-def _likely_swap(image: Source, limits: Sequence[int]) -> Swap | None:
+def _likely_swap(image: Source, pages: dict[Crashkernel, list[int]]) -> Swap | None:
     """By an os_info to which no pointer leads any more: one in the very area that it reserves, where only a swap puts it, or anywhere
     if the system at 0 has none of its own.
     """
     own = _own_os_info(image)
     no_other = isinstance(own, OsInfo) and own.crashkernel == (0, 0)
-    likely = {area: place for area, places in _os_info_pages(image, limits[0], limits[-1]).items() for place in places[::-1]
-              if _has_lowcore(image, area, place) and (no_other or area.base <= place < area.end)}
+    likely = {area: place for area, places in pages.items() for place in places[::-1]
+              if (no_other or area.base <= place < area.end) and _is_os_info(image, place) and _has_lowcore(image, area)}
     if len(likely) != 1:
         return None
     ((area, place),) = likely.items()
@@ -123,7 +143,7 @@ def refuse_remains(image: Source) -> None:
         return  # it was searched for already, or the system at 0 has an area for a dump kernel: it is none
     pages = _os_info_pages(image, *_SCAN_LIMITS[:2])
     found = _swaps(image, pages) or {area: place - area.base for area, places in pages.items() for place in places
-                                     if area.base <= place < area.end and _has_lowcore(image, area, place)}
+                                     if area.base <= place < area.end and _is_os_info(image, place) and _has_lowcore(image, area)}
     if found:
         raise _equally_proven(image, found, own)
 
@@ -138,21 +158,9 @@ def _swaps(image: Source, pages: Iterable[Crashkernel]) -> dict[Crashkernel, int
     return found
 
 
-def _has_lowcore(image: Source, area: Crashkernel, place: int) -> bool:
-    """Whether the os_info at image offset *place* is whole, and a lowcore is where the swap puts the crashed system's."""
-    try:
-        page = parse_os_info(image.pread(PAGE_SIZE, place), place)
-    except OldmemReadError:
-        return False
-    lowcore = read_absolute_lowcore(kdump_memory(image, area).read)
-    return isinstance(page, OsInfo) and isinstance(lowcore, AbsoluteLowcore) and lowcore.new_psws_valid
-
-
-def _own_os_info(image: Source) -> OsInfo | Absent:
-    """What the system at 0, as the image lies, says of itself."""
-    read = raw_reader(image)
-    lowcore = read_absolute_lowcore(read)
-    return lowcore if isinstance(lowcore, Absent) else read_os_info(read, lowcore.os_info)
+def _is_os_info(image: Source, place: int) -> bool:
+    """Whether a whole os_info is at image offset *place*."""
+    return isinstance(read_os_info(raw_reader(image), place), OsInfo)
 
 
 def _equally_proven(image: Source, found: dict[Crashkernel, int], own: OsInfo | Absent) -> ImageError:
@@ -190,8 +198,7 @@ def swap_by_header(image: Source, headers: Sequence[FinishedHeader]) -> Swap | N
             area = Crashkernel(before.end, after.start - before.end)
             if not area.sane() or area.end > image.size:
                 continue
-            lowcore = read_absolute_lowcore(kdump_memory(image, area).read)
-            if isinstance(lowcore, AbsoluteLowcore) and lowcore.new_psws_valid:
+            if _has_lowcore(image, area):
                 return Swap(area, f"a dump kernel's finished header leaves {area} out of memory",
                               f"the dump kernel's parameter area and the crashed system's os_info are damaged; {area} are what the dump "
                               f"kernel's finished header at {header.offset:#x} leaves out of memory")
